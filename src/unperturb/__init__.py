@@ -1,0 +1,1 @@
+"""Denoising autoencoders: trained on any data, under any perturbation."""

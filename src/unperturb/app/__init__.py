@@ -1,0 +1,1 @@
+"""Who uses it: the command line."""

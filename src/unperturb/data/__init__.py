@@ -1,0 +1,1 @@
+"""Where recordings come from and where they go. Needs no torch."""

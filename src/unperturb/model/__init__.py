@@ -1,0 +1,1 @@
+"""What is learned: perturbations, networks, and the denoisers made of them."""
