@@ -1,0 +1,408 @@
+"""Perturbations: the processes that turn a clean signal x into the y that was observed.
+
+Each is a conditional distribution with its own randomness,
+
+    y ~ p(y | x)          for example   y = x + sigma * n,   n ~ N(0, 1),
+
+and a frozen dataclass whose fields say how strong it is. Called on a batch of clean signals it draws one y for each::
+
+    damage = Gaussian(sigma=0.1) + Erase(fraction=Range(0.2, 0.8))       # left to right: noise first, then erasure
+    values, mask, sigma = damage(clean, generator)
+    str(damage)                                                          # gaussian:sigma=0.1 + erase:fraction=0.2..0.8
+
+`values` always has the shape, type and device of `clean`, and `clean` is left as it was. Signals are tensors
+``(batch, feature)`` or ``(batch, channel, *space)`` with one to three space dimensions; a *pixel* is one place in space
+with all its channels. Levels are in the units of the values, lengths in pixels; a range is drawn from for every item.
+
+All randomness comes from the generator that is handed in, which may live on another device than the values. One call
+takes the draws for its whole batch from it, so an item's draw depends on its place in the batch; a caller whose results
+must not depend on how items are batched calls once an item, with a generator seeded for that item.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import reduce
+from typing import Annotated, ClassVar, NamedTuple, Protocol, get_args, get_type_hints
+
+import torch
+from torch import Tensor
+
+from unperturb.errors import UsageError
+from unperturb.model.level import Level, Limits, draw, draw_whole, highest, written
+from unperturb.model.operators import block_means, gaussian_blur, jpeg_compressed
+
+Strength = Annotated[Level, Limits(0)]
+Fraction = Annotated[Level, Limits(0, 1)]
+Gain = Annotated[Level, Limits(0, above=True)]
+Width = Annotated[Level, Limits(0, 1000)]
+Number = Annotated[Level, Limits(1, 10**6, whole=True)]
+Quality = Annotated[Level, Limits(0, 100, whole=True)]
+
+
+class Perturbed(NamedTuple):
+    """What a perturbation made of a batch of clean signals.
+
+    Attributes
+    ----------
+    values
+        Same shape, type and device as the clean signals. Exactly 0 where `mask` says unobserved.
+    mask
+        None where every component is observed. Else boolean, True where observed: ``(batch, 1, *space)``, or
+        ``(batch, feature)`` for vectors.
+    sigma
+        ``(batch,)``, standard deviation of the noise where every observed component is its clean value plus Gaussian
+        noise of known level; None for everything else.
+    """
+
+    values: Tensor
+    mask: Tensor | None = None
+    sigma: Tensor | None = None
+
+
+class Perturbation(Protocol):
+    """Anything that draws y given x, and can be followed by another of its kind."""
+
+    mixes: bool = False
+    """Whether a component of y depends on other components of x than its own pixel's."""
+
+    def __call__(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        """Draw one perturbed signal for each clean one.
+
+        Parameters
+        ----------
+        clean
+            ``(batch, feature)`` or ``(batch, channel, *space)``, floating point.
+        generator
+            The source of all randomness, on any device.
+
+        Raises
+        ------
+        UsageError
+            Where the perturbation has no meaning for signals of this shape or type.
+        """
+        ...
+
+    def __add__(self, other: "Perturbation") -> "Composition":
+        """First this, then the other on what this has made."""
+        return Composition((self, other))
+
+
+@dataclass(frozen=True)
+class Composition(Perturbation):
+    """Several perturbations, each applied to what the one before has made.
+
+    - What is erased stays erased: masks are joined, and later noise leaves the unobserved components at 0. Only a part
+      that mixes pixels (blur, downsample, jpeg) ends a mask: after it no component is wholly observed or wholly not.
+    - Gaussian parts add in quadrature, ``sigma**2 = sum of sigma_i**2``, whatever is erased before, between or after
+      them. With any other part the whole is no longer Gaussian around the clean signal, and sigma is None.
+
+    Compositions within `parts` are unfolded, so ``(a + b) + c == a + (b + c)``.
+    """
+
+    parts: tuple[Perturbation, ...]
+    mixes: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        flat: list[Perturbation] = []
+        for part in self.parts:
+            flat.extend(part.parts if isinstance(part, Composition) else [part])
+        if len(flat) < 2:
+            raise UsageError("a composition needs at least two perturbations")
+        object.__setattr__(self, "parts", tuple(flat))
+        object.__setattr__(self, "mixes", any(part.mixes for part in flat))
+
+    def __call__(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        """Draw from the first part, from the second given that, and so on."""
+        values, mask = clean, None
+        steps = []
+        for part in self.parts:
+            step = part(values, generator)
+            steps.append(step)
+            mask = _joined(None if part.mixes else mask, step.mask)
+            values = step.values if mask is None else step.values.masked_fill(~mask, 0)
+        return Perturbed(values, mask, _joint_sigma(steps))
+
+    def __str__(self) -> str:
+        return " + ".join(str(part) for part in self.parts)
+
+
+class Process(Perturbation, Protocol):
+    """One named perturbation. Its dataclass fields are all that it has to be told.
+
+    Raises
+    ------
+    UsageError
+        On construction, where a field is outside its limits.
+    """
+
+    name: ClassVar[str]
+    space: ClassVar[tuple[int, int]] = (0, 3)
+    """The least and the most space dimensions for which it has a meaning; a vector has none."""
+
+    def __post_init__(self) -> None:
+        for key, limits in limits_of(type(self)).items():
+            try:
+                object.__setattr__(self, key, limits.checked(getattr(self, key)))
+            except UsageError as error:
+                raise UsageError(f"{self.name}: {key}: {error}") from None
+
+    def __str__(self) -> str:
+        return f"{self.name}:" + ",".join(f"{key}={written(getattr(self, key))}" for key in limits_of(type(self)))
+
+    def __call__(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        """Draw one perturbed signal for each clean one, once the perturbation is known to have a meaning for them."""
+        self._check(clean)
+        return self._draw(clean, generator)
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed: ...
+
+    def _check(self, clean: Tensor) -> None:
+        least, most = self.space
+        if not least <= clean.ndim - 2 <= most:
+            dimensions = f"{least}" if least == most else f"{least} to {most}"
+            raise UsageError(
+                f"{self.name} needs values (batch, channel, *space) with {dimensions} space dimensions; "
+                f"got shape {tuple(clean.shape)}"
+            )
+        if not clean.is_floating_point():
+            raise UsageError(f"{self.name} needs floating-point values; got {clean.dtype}")
+
+
+def limits_of(kind: type[Process]) -> dict[str, Limits]:
+    """Return the fields of a perturbation in their order, each with the limits its annotation states."""
+    hints = get_type_hints(kind, include_extras=True)
+    keys = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]  # every Process is a dataclass
+    return {key: next(extra for extra in get_args(hints[key]) if isinstance(extra, Limits)) for key in keys}
+
+
+@dataclass(frozen=True)
+class Gaussian(Process):
+    """Additive white Gaussian noise, ``y = x + sigma * n``: mean x, variance sigma²."""
+
+    name: ClassVar[str] = "gaussian"
+    sigma: Strength
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        sigma = draw(self.sigma, clean, generator)
+        return Perturbed(clean + _spread(sigma, clean) * _normal(clean, generator), sigma=sigma)
+
+
+@dataclass(frozen=True)
+class Poisson(Process):
+    """Counting noise, ``y = gain * Poisson(x / gain)``: mean x, variance gain * x.
+
+    `gain` is the value of one count. A negative x has the rate 0 and gives 0.
+    """
+
+    name: ClassVar[str] = "poisson"
+    gain: Gain
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        return Perturbed(_counted(clean, self.gain, generator))
+
+
+@dataclass(frozen=True)
+class PoissonGaussian(Process):
+    """What a sensor does, ``y = gain * Poisson(x / gain) + read * n``: mean x, variance gain * x + read².
+
+    `read` is the standard deviation of the read-out noise. A negative x has the rate 0.
+    Source: Foi, Trimeche, Katkovnik and Egiazarian, "Practical Poissonian-Gaussian noise modeling and fitting for
+    single-image raw-data", 2008.
+    """
+
+    name: ClassVar[str] = "poisson-gaussian"
+    gain: Gain
+    read: Strength
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        read = draw(self.read, clean, generator)
+        return Perturbed(_counted(clean, self.gain, generator) + _spread(read, clean) * _normal(clean, generator))
+
+
+@dataclass(frozen=True)
+class Speckle(Process):
+    """Multiplicative noise, ``y = x * (1 + sigma * n)``: mean x, variance (sigma * x)²."""
+
+    name: ClassVar[str] = "speckle"
+    sigma: Strength
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        sigma = draw(self.sigma, clean, generator)
+        return Perturbed(clean * (1 + _spread(sigma, clean) * _normal(clean, generator)))
+
+
+@dataclass(frozen=True)
+class Impulse(Process):
+    """Salt and pepper: each component is, with the chance `fraction`, replaced by 0 or by 1, both equally likely.
+
+    Channels are hit independently of each other, as in MATLAB's ``imnoise`` and scikit-image's ``random_noise``.
+    Nothing says which components were hit, so there is no mask. Made for values in [0, 1].
+    """
+
+    name: ClassVar[str] = "impulse"
+    fraction: Fraction
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        fraction = _spread(draw(self.fraction, clean, generator).float(), clean)
+        chance, salt = (_uniform(clean.shape, clean, generator) for _ in range(2))
+        return Perturbed(torch.where(chance < fraction, (salt < 0.5).to(clean), clean))
+
+
+@dataclass(frozen=True)
+class Erase(Process):
+    """Missing components: each is erased with the chance `fraction`, independently of all others.
+
+    Of an image whole pixels are erased, all channels together; of a vector single features. What is erased is 0 in the
+    values and False in the mask, and nothing of the hidden value is left, not even where it is NaN.
+    """
+
+    name: ClassVar[str] = "erase"
+    fraction: Fraction
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        shape = clean.shape if clean.ndim == 2 else (len(clean), 1, *clean.shape[2:])
+        fraction = _spread(draw(self.fraction, clean, generator).float(), clean)
+        return _erased(clean, _uniform(shape, clean, generator) >= fraction)
+
+
+@dataclass(frozen=True)
+class Block(Process):
+    """Missing regions: `count` boxes with sides of `size` pixels along the axes, erased as `Erase` erases.
+
+    Every position at which a box touches the image is equally likely, and what lies outside is cut off. So each pixel,
+    at the border or not, is erased with the same chance, ``1 - (1 - prod_axis size / (length + size - 1))**count``.
+    Boxes may overlap. Size and count are drawn once an item.
+    """
+
+    name: ClassVar[str] = "block"
+    space: ClassVar[tuple[int, int]] = (1, 3)
+    size: Number
+    count: Number
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        batch, _, *space = clean.shape
+        size, count = draw_whole(self.size, batch, generator), draw_whole(self.count, batch, generator)
+        mask = torch.ones(batch, 1, *space, dtype=torch.bool, device=generator.device)
+        for index in range(int(highest(self.count))):
+            mask &= ~(_box(space, size, generator) & _spread(index < count, mask))
+        return _erased(clean, mask.to(clean.device))
+
+
+@dataclass(frozen=True)
+class Blur(Process):
+    """Defocus: convolution along each axis with a Gaussian of standard deviation `sigma` pixels.
+
+    Nothing is random but a sigma that is a range.
+    The kernel is cut at the whole number of pixels nearest to 4 sigma and sums to 1; beyond its border the image is
+    continued by its mirror image (``d c b a | a b c d | d c b a``), as by ``scipy.ndimage.gaussian_filter``.
+    """
+
+    name: ClassVar[str] = "blur"
+    space: ClassVar[tuple[int, int]] = (1, 3)
+    mixes = True
+    sigma: Width
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        return Perturbed(gaussian_blur(clean, draw(self.sigma, clean, generator), highest(self.sigma)))
+
+
+@dataclass(frozen=True)
+class Downsample(Process):
+    """Lost resolution: each block of `factor` pixels a side is replaced by its mean.
+
+    That is box-filtered (area) reduction by the factor, brought back to the same grid by nearest neighbour. Blocks are
+    counted from the first pixel of each axis; the last one holds what is left. The operator is an orthogonal
+    projection. Nothing is random but a factor that is a range.
+    """
+
+    name: ClassVar[str] = "downsample"
+    space: ClassVar[tuple[int, int]] = (1, 3)
+    mixes = True
+    factor: Number
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        factors = draw_whole(self.factor, len(clean), generator).tolist()
+        return Perturbed(_each(block_means, clean, factors))
+
+
+@dataclass(frozen=True)
+class Jpeg(Process):
+    """JPEG compression by an actual encoder (libjpeg): 0 is the worst `quality`, 100 the best.
+
+    For images of 1 or 3 channels (grey, RGB) with values in [0, 1]: values are clipped to it and rounded to 8 bits
+    before they are encoded. Colours are subsampled 4:2:0, as is usual on the web.
+    Nothing is random but a quality that is a range.
+    """
+
+    name: ClassVar[str] = "jpeg"
+    space: ClassVar[tuple[int, int]] = (2, 2)
+    mixes = True
+    quality: Quality
+
+    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        if clean.shape[1] not in (1, 3):
+            raise UsageError(f"jpeg needs 1 or 3 channels; got {clean.shape[1]}")
+        if not clean.isfinite().all():
+            raise UsageError("jpeg needs finite values; got NaN or infinity")
+        qualities = draw_whole(self.quality, len(clean), generator).tolist()
+        return Perturbed(_each(jpeg_compressed, clean, qualities))
+
+
+def _spread(values: Tensor, like: Tensor) -> Tensor:
+    """Shape one value an item, ``(batch,)``, so that it broadcasts over that item."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
+
+
+def _each(operator: Callable[[Tensor, int], Tensor], clean: Tensor, levels: list[int]) -> Tensor:
+    """Apply an operator to each item at that item's level."""
+    values = torch.empty_like(clean)
+    for index, level in enumerate(levels):
+        values[index] = operator(clean[index], level)
+    return values
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
+
+
+def _uniform(shape: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    # Always float32: the few digits of half precision would show in the fractions that these numbers decide about.
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32).to(like.device)
+
+
+def _counted(clean: Tensor, gain: Level, generator: torch.Generator) -> Tensor:
+    """Draw gain * Poisson(clean / gain), in float32 at least: half precision holds no large count and no small gain."""
+    wide = clean.to(generator.device, torch.promote_types(clean.dtype, torch.float32))
+    unit = _spread(draw(gain, wide, generator), wide)
+    return (unit * torch.poisson(wide.clamp(min=0) / unit, generator)).to(clean)
+
+
+def _erased(clean: Tensor, mask: Tensor) -> Perturbed:
+    # Filled, not multiplied: 0 * NaN would tell that the hidden value was NaN.
+    return Perturbed(clean.masked_fill(~mask, 0), mask)
+
+
+def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+def _joint_sigma(steps: list[Perturbed]) -> Tensor | None:
+    """Add Gaussian parts in quadrature; None where a part is neither Gaussian nor an erasure."""
+    if any(step.sigma is None and step.mask is None for step in steps):
+        return None
+    sigmas = [step.sigma for step in steps if step.sigma is not None]
+    return reduce(torch.hypot, sigmas) if sigmas else None
+
+
+def _box(space: list[int], size: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one box an item, anywhere it touches the image: True inside, ``(batch, 1, *space)``."""
+    box = torch.ones(len(size), 1, *space, dtype=torch.bool, device=generator.device)
+    for axis, length in enumerate(space):
+        share = torch.rand(len(size), generator=generator, device=generator.device, dtype=torch.float64)
+        first = (share * (length + size - 1)).floor() - (size - 1)
+        offset = torch.arange(length, device=generator.device) - first[:, None]
+        inside = (offset >= 0) & (offset < size[:, None])
+        box &= inside.view(len(size), 1, *(length if other == axis else 1 for other in range(len(space))))
+    return box
