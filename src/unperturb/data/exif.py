@@ -1,0 +1,95 @@
+"""Camera data (EXIF) inside a TIFF file, whose writer knows no directories in directories.
+
+In JPEG, PNG and WebP the camera's data are one block of bytes, itself a small TIFF file, that is carried untouched. In
+a TIFF they are spread: a few tags of the first page, and directories for exposure (EXIF) and place (GPS) elsewhere in
+the file. Here the block is put together from them, and taken apart again.
+"""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+EXIF_DIRECTORY, GPS_DIRECTORY = 0x8769, 0x8825
+_ORIENTATION = 274
+_TEXTS = {
+    270: "description",
+    271: "make",
+    272: "model",
+    305: "software",
+    306: "time",
+    315: "artist",
+    33432: "copyright",
+}
+_PREFIX = b"Exif\0\0"
+
+
+def exif_from_tiff(path: Path) -> bytes | None:
+    """Put together the EXIF block of a TIFF file, or return None where it has no camera data (or is a BigTIFF)."""
+    with path.open("rb") as file:
+        found = Image.Exif()
+        found.load_from_fp(file)
+        block = Image.Exif()
+        for directory in (EXIF_DIRECTORY, GPS_DIRECTORY):
+            content = found.get_ifd(directory) if directory in found else {}
+            if content:
+                block[directory] = dict(content)
+        if not block and found.get(_ORIENTATION, 1) == 1:
+            return None
+        for tag in (_ORIENTATION, *_TEXTS):
+            if tag in found:
+                block[tag] = found[tag]
+        return block.tobytes().removeprefix(_PREFIX)
+
+
+def tags_of_block(block: bytes) -> list[tuple[int, int, int, Any]]:
+    """Take the tags of the first page out of an EXIF block: code, type, count and value."""
+    found = _loaded(block)
+    tags: list[tuple[int, int, int, Any]] = []
+    if _ORIENTATION in found:
+        tags.append((_ORIENTATION, 3, 1, int(found[_ORIENTATION])))
+    texts = {tag: str(found[tag]).encode("utf-8", "replace") for tag in _TEXTS if tag in found}
+    return tags + [(tag, 2, 0, text) for tag, text in texts.items()]
+
+
+def directories_of_block(block: bytes) -> dict[int, Mapping[int, Any]]:
+    """Take the EXIF and GPS directories out of an EXIF block, those that are there."""
+    found = _loaded(block)
+    directories = {tag: found.get_ifd(tag) for tag in (EXIF_DIRECTORY, GPS_DIRECTORY)}
+    return {tag: content for tag, content in directories.items() if content}
+
+
+def append_directories(file: Path, directories: Mapping[int, Mapping[int, Any]], byteorder: str) -> None:
+    """Append directories to a classic TIFF file and let the tags of its first page, written as 0, point to them."""
+    with file.open("rb+") as out:
+        places = _places(out.read(), byteorder)
+        for tag, content in directories.items():
+            # Directories begin at even offsets.
+            offset = (out.seek(0, 2) + 1) // 2 * 2
+            header = b"II*\0\0\0\0\0" if byteorder == "<" else b"MM\0*\0\0\0\0"
+            directory = ImageFileDirectory_v2(header, group=tag)
+            for code, value in content.items():
+                # A directory further down (interoperability) would be an offset into the old file.
+                if code != 0xA005:
+                    directory[code] = value
+            out.seek(offset)
+            out.write(directory.tobytes(offset))
+            out.seek(places[tag])
+            out.write(struct.pack(byteorder + "I", offset))
+
+
+def _places(data: bytes, byteorder: str) -> dict[int, int]:
+    """Find where the first page of a classic TIFF file keeps the value of each of its tags."""
+    (start,) = struct.unpack_from(byteorder + "I", data, 4)
+    (count,) = struct.unpack_from(byteorder + "H", data, start)
+    entries = range(start + 2, start + 2 + 12 * count, 12)
+    return {struct.unpack_from(byteorder + "H", data, entry)[0]: entry + 8 for entry in entries}
+
+
+def _loaded(block: bytes) -> Any:
+    found = Image.Exif()
+    found.load(_PREFIX + block)
+    return found
