@@ -1,0 +1,5 @@
+"""`python -m unperturb`."""
+
+from unperturb.app.cli import main
+
+main()

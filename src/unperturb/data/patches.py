@@ -1,0 +1,294 @@
+"""Clean crops for training. Images are decoded once, into one file that is memory-mapped ever after.
+
+Decoding a photograph takes far longer than training on a crop of it. So the first run writes all images, and reduced
+copies of them, behind each other into a cache; later runs find it there by the names, sizes and times of the files that
+went in. A crop is then a copy of a few rows of memory, on any number of threads and processes.
+
+Reduced copies serve two ends: they show the same things at another scale, and noise and compression of the camera
+shrink with them. Where `jpeg` is given, reduced copies are also encoded lightly as JPEG, as most photographs in use are.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.atomic import whole
+from unperturb.data.recording import image_files, read
+from unperturb.errors import FileError, TrainingError, UsageError
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Gray of red, green and blue (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images are prepared for training.
+
+    Attributes
+    ----------
+    scales
+        Factors by which each image is also reduced; 1 is the image itself.
+    jpeg
+        Lowest and highest JPEG quality of the reduced copies, or None.
+    held_out
+        Every so-manieth image is kept for validation and never trained on.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    jpeg: tuple[int, int] | None = None
+    held_out: int = 20
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) < 1:
+            raise UsageError(f"scales are factors of reduction, 1 and above; got {self.scales}")
+        if self.jpeg is not None and not 1 <= self.jpeg[0] <= self.jpeg[1] <= 100:
+            raise UsageError(f"jpeg is a lowest and a highest quality between 1 and 100; got {self.jpeg}")
+        if self.held_out < 2:
+            raise UsageError(f"held_out is 2 at least, or nothing is left to train on; got {self.held_out}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one image lies in the cache."""
+
+    offset: int
+    height: int
+    width: int
+    channels: int
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Decoded images, of which crops are taken.
+
+    Attributes
+    ----------
+    samples
+        All samples of all images, one behind the other.
+    places
+        Where each image begins, and its shape.
+    full_scale
+        The sample that stands for 1.
+    key
+        Names what went in: the files, and how they were prepared.
+    """
+
+    samples: Pixels
+    places: tuple[Place, ...]
+    full_scale: float
+    key: str = ""
+
+    def of(self, *, held_out: bool) -> "Patches":
+        """Return the images that are held out for validation, or all others."""
+        chosen = tuple(place for place in self.places if place.held_out == held_out)
+        return replace(self, places=chosen)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all images together."""
+        return sum(place.height * place.width for place in self.places)
+
+    def at_least(self, size: int) -> "Patches":
+        """Return the images from which a crop of this size can be taken.
+
+        Raises
+        ------
+        TrainingError
+            Where there are none.
+        """
+        chosen = tuple(place for place in self.places if min(place.height, place.width) >= size)
+        if not chosen:
+            raise TrainingError(f"no image is at least {size} pixels high and wide; give larger images or a smaller patch")
+        return replace(self, places=chosen)
+
+    def crop(self, generator: np.random.Generator, size: int, *, gray: bool) -> NDArray[np.float32]:
+        """Take one crop at random, every place of every image equally likely, turned or mirrored at random.
+
+        Parameters
+        ----------
+        generator
+            The source of randomness.
+        size
+            Height and width.
+        gray
+            Whether colour is reduced to its luminance.
+
+        Returns
+        -------
+        ndarray
+            ``(channel, size, size)``, float32, in [0, 1] for integer images.
+        """
+        place = self.places[int(generator.choice(len(self.places), p=self._shares))]
+        top, left = (int(generator.integers(length - size + 1)) for length in (place.height, place.width))
+        crop = self._image(place)[top : top + size, left : left + size]
+        turned = _DIHEDRAL[int(generator.integers(8))](crop)
+        return self._float(turned, gray=gray)
+
+    def centre(self, index: int, size: int, *, gray: bool) -> NDArray[np.float32]:
+        """Return the middle of one image, ``(channel, size, size)``, as `crop` does."""
+        place = self.places[index]
+        top, left = (place.height - size) // 2, (place.width - size) // 2
+        return self._float(self._image(place)[top : top + size, left : left + size], gray=gray)
+
+    @property
+    def _shares(self) -> NDArray[np.float64]:
+        area = np.array([place.height * place.width for place in self.places], dtype=np.float64)
+        return area / area.sum()
+
+    def _image(self, place: Place) -> Pixels:
+        shape = (place.height, place.width, place.channels)
+        return self.samples[place.offset : place.offset + int(np.prod(shape))].reshape(shape)
+
+    def _float(self, crop: Pixels, *, gray: bool) -> NDArray[np.float32]:
+        values = crop.astype(np.float32) / np.float32(self.full_scale)
+        if gray and values.shape[-1] == 3:
+            values = values @ np.array(LUMINANCE, np.float32)[:, None]
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+_DIHEDRAL: tuple[Callable[[Any], Any], ...] = (
+    lambda a: a,
+    lambda a: a[::-1],
+    lambda a: a[:, ::-1],
+    lambda a: a[::-1, ::-1],
+    lambda a: a.swapaxes(0, 1),
+    lambda a: a[::-1].swapaxes(0, 1),
+    lambda a: a[:, ::-1].swapaxes(0, 1),
+    lambda a: a[::-1, ::-1].swapaxes(0, 1),
+)
+
+
+def open_patches(
+    sources: Sequence[str | Path],
+    cache: str | Path,
+    preparation: Preparation | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Patches:
+    """Open the images of some files and folders, decoding them into the cache where they are not there yet.
+
+    Parameters
+    ----------
+    sources
+        Image files and folders of images.
+    cache
+        Folder for decoded images; made where it is missing.
+    preparation
+        What to make of each image.
+    progress
+        Called with the images done and all there are.
+
+    Raises
+    ------
+    FileError
+        Where there are no images, or one cannot be read.
+    """
+    preparation = preparation or Preparation()
+    files = _files(sources)
+    folder = Path(cache)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"the cache folder {folder} cannot be made: {error.strerror}") from None
+    key = _key(files, preparation)
+    index, samples = folder / f"{key}.json", folder / f"{key}.bin"
+    if not index.is_file():
+        _decode(files, preparation, index, samples, progress)
+    described = json.loads(index.read_text())
+    places = tuple(Place(**place) for place in described["places"])
+    mapped = np.memmap(samples, dtype=np.dtype(described["dtype"]), mode="r")
+    return Patches(mapped, places, described["full_scale"], key)
+
+
+def _files(sources: Sequence[str | Path]) -> list[Path]:
+    files = [file for source in sources for file in (image_files(source) if Path(source).is_dir() else [Path(source)])]
+    if not files:
+        raise FileError(f"there are no images in {', '.join(map(str, sources)) or 'nothing'}")
+    return files
+
+
+def _key(files: Iterable[Path], preparation: Preparation) -> str:
+    """Name the cache by what goes in: other files, or files that have changed, are another cache."""
+    try:
+        stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError as error:
+        raise FileError(f"{error.filename} cannot be read: {error.strerror}") from None
+    return hashlib.sha256(json.dumps([stats, asdict(preparation)]).encode()).hexdigest()[:16]
+
+
+def _decode(
+    files: list[Path],
+    preparation: Preparation,
+    index: Path,
+    samples: Path,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    places: list[dict[str, int | bool]] = []
+    offset = 0
+    kind: np.dtype[Any] | None = None
+    full_scale = 1.0
+    with whole(samples, overwrite=True) as part, part.open("wb") as out:
+        for number, file in enumerate(files):
+            recording = read(file)
+            if kind is None:
+                kind, full_scale = recording.values.dtype, recording.full_scale
+            if recording.values.dtype != kind:
+                raise FileError(f"{file} holds {recording.values.dtype}, the files before it {kind}; train on one kind")
+            held_out = number % preparation.held_out == preparation.held_out // 2
+            for image in _versions(recording.values, recording.is_colour, number, held_out, preparation):
+                out.write(np.ascontiguousarray(image).tobytes())
+                height, width, channels = image.shape
+                places.append(asdict(Place(offset, height, width, channels, held_out)))
+                offset += image.size
+            if progress is not None:
+                progress(number + 1, len(files))
+    described = {"dtype": str(kind), "full_scale": full_scale, "places": places}
+    with whole(index, overwrite=True) as part:
+        part.write_text(json.dumps(described))
+
+
+def _versions(
+    values: NDArray[Any], colour: bool, number: int, held_out: bool, preparation: Preparation
+) -> Iterator[NDArray[Any]]:
+    """Yield every plane ``(height, width, channel)`` and its reduced copies; an image that is held out only as it is."""
+    planes = values.reshape(-1, *values.shape[-3:]) if colour else values.reshape(-1, *values.shape[-2:], 1)
+    generator = np.random.default_rng([20, number])
+    for plane in planes:
+        for scale in (1.0,) if held_out else preparation.scales:
+            if scale == 1:
+                yield plane
+            elif min(plane.shape[:2]) / scale >= 16:
+                yield _reduced(plane, scale, preparation.jpeg, generator)
+
+
+def _reduced(
+    plane: NDArray[Any], scale: float, jpeg: tuple[int, int] | None, generator: np.random.Generator
+) -> NDArray[Any]:
+    from PIL import Image
+
+    size = tuple(max(1, round(length / scale)) for length in reversed(plane.shape[:2]))
+    channels = [Image.fromarray(np.ascontiguousarray(channel, np.float32)) for channel in np.moveaxis(plane, -1, 0)]
+    small = np.stack([np.asarray(channel.resize(size, Image.Resampling.LANCZOS)) for channel in channels], -1)
+    if plane.dtype.kind != "u":
+        return small.astype(plane.dtype)  # type: ignore[no-any-return]
+    levels = np.rint(np.clip(small, 0, np.iinfo(plane.dtype).max)).astype(plane.dtype)
+    if jpeg is None or plane.dtype != np.uint8:
+        return levels
+    return _through_jpeg(levels, int(generator.integers(jpeg[0], jpeg[1] + 1)))
+
+
+def _through_jpeg(plane: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(plane.squeeze(-1) if plane.shape[-1] == 1 else plane).save(stream, "JPEG", quality=quality, subsampling=0)
+    return np.asarray(Image.open(stream)).reshape(plane.shape)

@@ -1,0 +1,127 @@
+"""What this machine computes with: the device, the precision, and how freed memory is kept.
+
+Nothing is assumed of a processor by its name: whether bfloat16 pays is measured, once, on a convolution of the kind that
+the networks are made of. Processors with matrix units (AMX) gain severalfold, those without lose as much.
+"""
+
+import ctypes
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from unperturb.errors import UsageError
+
+Map = Callable[[Callable[[int], Any], Any], Any]
+"""Something that calls a function for each number: in turn as the built-in does, or on several threads."""
+
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # names of glibc's mallopt
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of a name: "auto" (a GPU where there is one), "cpu" or "cuda".
+
+    Raises
+    ------
+    UsageError
+        Where "cuda" is asked for and there is none, or the name is another.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device is auto, cpu or cuda; got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("this machine has no CUDA device that torch can use; leave the device to auto, or say cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the type to compute in: "auto" (bfloat16 where it was measured to be faster), "float32" or "bfloat16".
+
+    Raises
+    ------
+    UsageError
+        Where the name is another.
+    """
+    if name not in ("auto", "float32", "bfloat16"):
+        raise UsageError(f"precision is auto, float32 or bfloat16; got {name!r}")
+    if name == "auto":
+        return torch.bfloat16 if bfloat16_gain(device.type) > 1.2 else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+@functools.cache
+def bfloat16_gain(device: str) -> float:
+    """Return how many times faster a convolution is in bfloat16 than in float32 here. Takes about a tenth of a second."""
+    times = {dtype: _convolution_seconds(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return times[torch.float32] / times[torch.bfloat16]
+
+
+def _convolution_seconds(device: str, dtype: torch.dtype) -> float:
+    x = torch.zeros(1, 64, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    kernel = torch.zeros(64, 64, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    fastest = float("inf")
+    with torch.no_grad():
+        for _ in range(4):
+            start = time.perf_counter()
+            functional.conv2d(x, kernel, padding=1)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            fastest = min(fastest, time.perf_counter() - start)
+    return fastest
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory it frees, for its next large arrays.
+
+    By default the C library gives every large array back to the system and asks for it anew, and the system clears each
+    page again: measured here, that took longer than the arithmetic. Only glibc knows these settings; elsewhere nothing
+    happens. The huge pages are torch's own setting, read when it first allocates.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for setting, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1)):
+        mallopt(setting, value)
+
+
+@contextmanager
+def workers(device: torch.device, threads: int | None) -> Iterator[Map]:
+    """Lend a `map` that runs on all cores, each call on single-threaded kernels; on a GPU the built-in one.
+
+    Kernels that share one operation among threads wait for the slowest of them at every operation, hundreds of times a
+    step. Where each thread has items of its own, they wait once.
+
+    Parameters
+    ----------
+    device
+        Where the work is done.
+    threads
+        How many; all cores by default.
+    """
+    if device.type != "cpu":
+        yield map
+        return
+    before = torch.get_num_threads()
+    count = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has held so far, in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,352 @@
+"""Networks φ: the part of a denoiser that learns. All have one call signature,
+
+    phi(x, sigma) -> estimate of the clean x, of the same shape
+
+with `sigma` the standard deviation of the noise, one for all, one an item, or (images) one a pixel.
+
+`UNet` is free of biases and of normalisation layers, with ReLU as its only nonlinearity. So it is homogeneous: scaling
+the values and the noise level together scales the answer, φ(a·x, a·σ) = a·φ(x, σ) for a > 0, and one network serves
+every noise level and contrast (Mohan, Kadkhodaie, Simoncelli and Fernandez-Granda, "Robust and interpretable blind image
+denoising via bias-free convolutional neural networks", ICLR 2020). Pixel-unshuffle in front moves all work to a coarser
+grid (Zhang, Zuo and Zhang, "FFDNet", 2018); the residual U-Net behind it is that of Zhang et al., "Plug-and-play image
+restoration with deep denoiser prior" (DRUNet), 2021, in small.
+
+`VectorNet` serves points and rows, where what is learned has a scale and a place of its own.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unperturb.errors import ModelError, UsageError
+from unperturb.model import winograd
+
+
+class Network(Protocol):
+    """What a denoiser asks of the part that learns."""
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Estimate the clean signal: same shape as `x`."""
+        ...
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """The size of a `UNet`.
+
+    Attributes
+    ----------
+    dims
+        Space dimensions: 1, 2 or 3.
+    channels
+        The most channels of a signal: 1 for gray, 3 for colour. A colour network takes gray images as well.
+    widths
+        Features a level; each level has half the resolution of the one before.
+    blocks
+        Residual blocks a level and side.
+    shuffle
+        Pixels along each axis that become channels in front.
+    """
+
+    dims: int = 2
+    channels: int = 1
+    widths: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 2
+    shuffle: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        if self.dims not in (1, 2, 3):
+            raise UsageError(f"a network for images has 1, 2 or 3 space dimensions; got {self.dims}")
+        if min(self.channels, self.blocks, self.shuffle, *self.widths) < 1:
+            raise UsageError("channels, widths, blocks and shuffle of a network are at least 1")
+
+    @property
+    def multiple(self) -> int:
+        """Pixels along each axis that the network takes as a unit: the side of its coarsest pixel."""
+        return self.shuffle * 2 ** (len(self.widths) - 1)
+
+    @property
+    def radius(self) -> int:
+        """Pixels from an output to the farthest input that it can depend on, rounded up to `multiple`."""
+        convolutions = [4 * self.blocks] * (len(self.widths) - 1) + [2 * self.blocks]
+        reach = sum(count * self.shuffle * 2**level for level, count in enumerate(convolutions))
+        reach += 2 * self.shuffle + self.multiple
+        return -(-reach // self.multiple) * self.multiple
+
+
+@dataclass(frozen=True)
+class VectorNetSettings:
+    """The size of a `VectorNet`: features of a row, width and number of its hidden layers."""
+
+    features: int = 2
+    width: int = 128
+    layers: int = 3
+
+    def __post_init__(self) -> None:
+        if min(self.features, self.width, self.layers) < 1:
+            raise UsageError("features, width and layers of a network are at least 1")
+
+
+NetworkSettings = UNetSettings | VectorNetSettings
+
+PRESETS: dict[str, NetworkSettings] = {
+    "tiny": UNetSettings(widths=(8, 16), blocks=1),
+    "small": UNetSettings(widths=(32, 64, 128), blocks=1),
+    "medium": UNetSettings(widths=(64, 128, 256), blocks=2),
+    "large": UNetSettings(widths=(64, 128, 256), blocks=4),
+    "vector": VectorNetSettings(),
+}
+"""Sizes by name. Parameters of the two-dimensional ones: 0.01, 0.6, 4.2 and 8.0 million."""
+
+
+def build(settings: NetworkSettings) -> "UNet | VectorNet":
+    """Return an untrained network of these settings; its weights come from torch's global generator."""
+    return UNet(settings) if isinstance(settings, UNetSettings) else VectorNet(settings)
+
+
+def describe(settings: NetworkSettings) -> dict[str, Any]:
+    """Return settings as plain values, for a model card. `recall` is the way back."""
+    return {"kind": "unet" if isinstance(settings, UNetSettings) else "vector", **asdict(settings)}
+
+
+def recall(description: dict[str, Any]) -> NetworkSettings:
+    """Return the settings that `describe` has described.
+
+    Raises
+    ------
+    ModelError
+        Where the description is of no network that this version knows.
+    """
+    fields = {key: value for key, value in description.items() if key != "kind"}
+    kinds = {"unet": UNetSettings, "vector": VectorNetSettings}
+    try:
+        return kinds[description["kind"]](**fields)
+    except (KeyError, TypeError, UsageError) as error:
+        raise ModelError(f"the model's network {description!r} is not one that this version knows ({error})") from None
+
+
+class UNet(nn.Module):
+    """Bias-free residual U-Net for signals ``(batch, channel, *space)``; any size, padded inside by mirroring.
+
+    A colour network works in an orthonormal basis of luminance and two colour differences, in which white noise stays
+    white. There a gray image is a colour image whose colour differences are zero, without noise: one network for both.
+    """
+
+    _basis: Tensor
+
+    def __init__(self, settings: UNetSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        widths, dims = settings.widths, settings.dims
+        phases = settings.shuffle**dims
+        self.head = _convolution(dims, (settings.channels + 1) * phases, widths[0])
+        self.encode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
+        self.down = nn.ModuleList(_halve(dims, *pair) for pair in zip(widths[:-1], widths[1:], strict=True))
+        self.middle = _blocks(settings, widths[-1])
+        self.up = nn.ModuleList(_double(dims, *pair) for pair in zip(widths[1:], widths[:-1], strict=True))
+        self.decode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
+        self.tail = _convolution(dims, widths[0], settings.channels * phases)
+        with torch.no_grad():
+            self.tail.weight.mul_(0.1)  # the untrained network all but returns its input
+        self.register_buffer("_basis", _luminance_basis(settings.channels), persistent=False)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Estimate the clean signal.
+
+        Parameters
+        ----------
+        x
+            ``(batch, channel, *space)``; channel is the network's, or 1.
+        sigma
+            Scalar, ``(batch,)``, or a map that broadcasts to ``(batch, 1, *space)``; in the units of `x`.
+
+        Raises
+        ------
+        ModelError
+            Where the signal has another number of dimensions or channels than the network.
+        """
+        self._check(x)
+        shape = x.shape[2:]
+        level = as_map(sigma, x)
+        x, level = (_padded(values, self.settings.multiple) for values in (x, level))
+        estimate = x - self._noise(x, level)
+        return estimate[(..., *(slice(length) for length in shape))]
+
+    def _noise(self, x: Tensor, level: Tensor) -> Tensor:
+        """Return what the network takes for noise."""
+        channels, factor = x.shape[1], self.settings.shuffle
+        basis = self._basis if channels == self.settings.channels else self._basis.new_ones(1, 1)
+        signal = torch.einsum("ij,bj...->bi...", basis, x)
+        if channels < self.settings.channels:
+            absent = signal.new_zeros(len(x), self.settings.channels - channels, *x.shape[2:])
+            signal = torch.cat([signal, absent], 1)
+        features = self.head(_arranged(unshuffle(torch.cat([signal, level], 1), factor)))
+        kept = []
+        for encode, down in zip(self.encode, self.down, strict=True):
+            features = encode(features)
+            kept.append(features)
+            features = down(features)
+        features = self.middle(features)
+        for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
+            features = decode(up(features) + kept.pop())
+        noise = shuffle(self.tail(features), factor)[:, :channels]
+        return torch.einsum("ij,bi...->bj...", basis, noise)
+
+    def _check(self, x: Tensor) -> None:
+        dims, channels = self.settings.dims, self.settings.channels
+        if x.ndim != dims + 2:
+            raise ModelError(f"the model takes {dims}-dimensional signals; got values of shape {tuple(x.shape)}")
+        if x.shape[1] not in (1, channels):
+            raise ModelError(f"the model takes {channels} channel{'s' * (channels > 1)}; got {x.shape[1]}")
+
+
+class VectorNet(nn.Module):
+    """Multilayer perceptron for vectors ``(batch, feature)`` of about unit variance, preconditioned for every sigma.
+
+    φ(x, σ) = c_skip·x + c_out·F(c_in·x, ln σ / 4), with the coefficients that keep input and target of F at unit
+    variance (Karras, Aittala, Aila and Laine, "Elucidating the design space of diffusion-based generative models", 2022,
+    table 1 with σ_data = 1).
+    """
+
+    def __init__(self, settings: VectorNetSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        sizes = [settings.features + 1, *[settings.width] * settings.layers]
+        hidden = [layer for pair in zip(sizes[:-1], sizes[1:], strict=True) for layer in (nn.Linear(*pair), nn.SiLU())]
+        self.layers = nn.Sequential(*hidden, nn.Linear(settings.width, settings.features))
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Estimate the clean vector.
+
+        Parameters
+        ----------
+        x
+            ``(batch, feature)``.
+        sigma
+            Scalar or ``(batch,)``; in the units of `x`.
+
+        Raises
+        ------
+        ModelError
+            Where the vectors have another number of features than the network.
+        """
+        if x.ndim != 2 or x.shape[1] != self.settings.features:
+            raise ModelError(f"the model takes vectors of {self.settings.features} features; got {tuple(x.shape)}")
+        sigma = sigma.to(x).expand(len(x))[:, None].clamp(min=1e-6)
+        spread = (1 + sigma**2).sqrt()
+        guess = self.layers(torch.cat([x / spread, sigma.log() / 4], 1))
+        return x / spread**2 + guess * sigma / spread
+
+
+class Residual(nn.Module):
+    """Two convolutions beside an identity: x + W₂ relu(W₁ x)."""
+
+    def __init__(self, dims: int, width: int) -> None:
+        super().__init__()
+        self.first = _convolution(dims, width, width)
+        self.second = _convolution(dims, width, width)
+        with torch.no_grad():
+            self.second.weight.mul_(0.2)  # near the identity at first, so that depth costs no stability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as `x`."""
+        return x + self.second(functional.relu(self.first(x)))
+
+
+class Convolution2d(nn.Conv2d):
+    """A 3 × 3 convolution without bias, that takes the faster way where there is one in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channel, height, width)``."""
+        if torch.is_grad_enabled() and self.weight.requires_grad and winograd.fits(x, self.weight):
+            return winograd.convolve(x, self.weight)
+        return super().forward(x)
+
+
+def unshuffle(x: Tensor, factor: int) -> Tensor:
+    """Turn blocks of `factor` pixels along each axis into channels: ``(batch, channel * factor**dims, *space/factor)``."""
+    dims = x.ndim - 2
+    split = [part for length in x.shape[2:] for part in (length // factor, factor)]
+    x = x.reshape(*x.shape[:2], *split)
+    order = (0, 1, *range(3, 3 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2))
+    return x.permute(order).reshape(len(x), -1, *split[::2])
+
+
+def shuffle(x: Tensor, factor: int) -> Tensor:
+    """The way back from `unshuffle`."""
+    dims = x.ndim - 2
+    x = x.reshape(len(x), -1, *(factor,) * dims, *x.shape[2:])
+    order = (0, 1, *(axis for pair in zip(range(2 + dims, 2 + 2 * dims), range(2, 2 + dims), strict=True) for axis in pair))
+    return x.permute(order).reshape(*x.shape[:2], *(length * factor for length in x.shape[2 + dims :]))
+
+
+def as_map(sigma: Tensor, x: Tensor) -> Tensor:
+    """Return a noise level as a map ``(batch, 1, *space)`` for `x`.
+
+    Raises
+    ------
+    UsageError
+        Where it is neither scalar, nor ``(batch,)``, nor such a map.
+    """
+    sigma = sigma.to(x)
+    if sigma.ndim == 1:
+        sigma = sigma.view(-1, *(1,) * (x.ndim - 1))
+    try:
+        return sigma.expand(len(x), 1, *x.shape[2:])
+    except RuntimeError:
+        raise UsageError(
+            f"sigma is one number, one an item, or a map (batch, 1, *space) for values of shape {tuple(x.shape)}; "
+            f"got shape {tuple(sigma.shape)}"
+        ) from None
+
+
+def _padded(x: Tensor, multiple: int) -> Tensor:
+    """Continue `x` by its mirror image to a multiple along each axis of space; short axes are mirrored repeatedly."""
+    for axis in range(2, x.ndim):
+        length = x.shape[axis]
+        if length % multiple:
+            index = torch.arange(-(-length // multiple) * multiple, device=x.device)
+            period = max(2 * length - 2, 1)
+            index = index % period
+            x = x.index_select(axis, torch.minimum(index, (period - index).clamp(min=0)) if length > 1 else index)
+    return x
+
+
+def _luminance_basis(channels: int) -> Tensor:
+    """Orthonormal rows: the mean of the channels, then differences from it (Helmert's matrix)."""
+    rows = torch.ones(channels, channels, dtype=torch.float64).tril(1)
+    for index in range(1, channels):
+        rows[index] = torch.cat([torch.ones(index), torch.tensor([-float(index)]), torch.zeros(channels - index - 1)])
+    rows[0] = 1
+    return (rows / rows.norm(dim=1, keepdim=True)).float()
+
+
+def _arranged(x: Tensor) -> Tensor:
+    """Put channels last in memory, where convolutions of images are fastest."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x.contiguous()
+
+
+def _blocks(settings: UNetSettings, width: int) -> nn.Sequential:
+    return nn.Sequential(*(Residual(settings.dims, width) for _ in range(settings.blocks)))
+
+
+def _convolution(dims: int, channels: int, out: int) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:
+    kind: type[Any] = (nn.Conv1d, Convolution2d, nn.Conv3d)[dims - 1]
+    layer: nn.Conv1d | nn.Conv2d | nn.Conv3d = kind(channels, out, 3, padding=1, bias=False)
+    return layer
+
+
+def _halve(dims: int, channels: int, out: int) -> nn.Module:
+    kind: type[Any] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+    layer: nn.Module = kind(channels, out, 2, stride=2, bias=False)
+    return layer
+
+
+def _double(dims: int, channels: int, out: int) -> nn.Module:
+    kind: type[Any] = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[dims - 1]
+    layer: nn.Module = kind(channels, out, 2, stride=2, bias=False)
+    return layer

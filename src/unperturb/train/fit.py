@@ -1,0 +1,353 @@
+"""Training: an iterator that takes one step at a time.
+
+::
+
+    state = FitState.start(settings)
+    for progress in fit(state, draw):          # the caller prints, plots, saves, or breaks
+        ...
+    denoiser = state.averaged                  # the running average of the weights: what is kept
+
+Everything random about item i of step k comes from (seed, k, i) alone, and gradients are summed in a fixed order. So a run
+that was stopped after any step and taken up again gives the same weights, bit for bit, as one that was not; and the
+number of threads changes nothing.
+
+On a processor each thread works through its own few items with single-threaded kernels. Kernels that share one operation
+among threads wait for the slowest of them hundreds of times a step; this way waits once.
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unperturb.errors import TrainingError, UsageError
+from unperturb.model.checkpoint import fill, read_tensors, write_tensors
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.machine import Map, choose_device, choose_precision, workers
+from unperturb.model.network import NetworkSettings, UNetSettings, describe, recall
+from unperturb.model.spec import parse
+from unperturb.train.objective import Objective, squared_error
+from unperturb.train.optimizer import Optimizer
+
+FORMAT = "unperturb-state-1"
+
+Draw = Callable[[np.random.Generator, int], NDArray[np.float32]]
+"""``draw(generator, item) -> clean signal (channel, *space) or (feature,)`` for one item of a batch."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """All that training has to be told.
+
+    Attributes
+    ----------
+    perturb
+        Spec of the perturbation; it has to say the level of Gaussian noise.
+    network
+        Architecture and size.
+    steps
+        Updates of the weights.
+    batch
+        Items a step.
+    share
+        Items that one thread works on at once.
+    rate
+        Learning rate.
+    warmup
+        Steps over which the rate rises to it.
+    decay
+        Share of all steps, at the end, over which it falls linearly to zero. A run can be made longer as long as this
+        has not begun.
+    average
+        How slowly the running average of the weights follows them.
+    clip
+        Largest norm of the gradient of all weights together.
+    seed
+        Of everything random.
+    patch_size
+        Height and width of the crops of images.
+    gray
+        Share of the crops whose colour is reduced to luminance, for a network that takes colour.
+    data
+        Names what is trained on, so that no run is resumed on other data.
+    """
+
+    perturb: str
+    network: NetworkSettings = UNetSettings()
+    steps: int = 10_000
+    batch: int = 4
+    share: int = 2
+    rate: float = 1e-3
+    warmup: int = 100
+    decay: float = 0.4
+    average: float = 0.999
+    clip: float = 1.0
+    seed: int = 0
+    patch_size: int = 96
+    gray: float = 0.5
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.share, self.patch_size) < 1:
+            raise UsageError("steps, batch, share and patch_size are at least 1")
+        if not (self.rate > 0 and self.clip > 0 and 0 <= self.decay <= 1 and 0 <= self.average < 1 and 0 <= self.gray <= 1):
+            raise UsageError("rate and clip are above 0, decay and gray lie in 0..1, average in 0..1 without 1")
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        left = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return self.rate * min(1.0, (step + 1) / (self.warmup + 1), left)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values only, ready for JSON."""
+        return {**asdict(self), "network": describe(self.network)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FitSettings":
+        """Read what `as_dict` has written."""
+        return cls(**{**values, "network": recall(values["network"])})
+
+
+@dataclass
+class FitState:
+    """All that the next step depends on. The one thing here that changes.
+
+    Attributes
+    ----------
+    settings
+        What was asked for.
+    denoiser
+        The weights that are trained.
+    averaged
+        Their running average.
+    optimizer
+        With its moments.
+    step
+        Steps done.
+    seconds
+        Spent on them.
+    """
+
+    settings: FitSettings
+    denoiser: Denoiser
+    averaged: Denoiser
+    optimizer: Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, settings: FitSettings, weights: Denoiser | None = None, device: torch.device | None = None) -> "FitState":
+        """Begin a run, from fresh weights or from those of a denoiser with the same network.
+
+        Raises
+        ------
+        UsageError
+            Where that denoiser has another network.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            denoiser = Denoiser(Card(settings.network, perturbation=str(parse(settings.perturb))))
+        if weights is not None:
+            if weights.card.network != settings.network:
+                raise UsageError("the model to start from has another network than the one to train")
+            denoiser.load_state_dict(weights.state_dict())
+        denoiser = denoiser.to(device or choose_device("cpu"))
+        if isinstance(settings.network, UNetSettings) and settings.network.dims == 2:
+            denoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        averaged = copy.deepcopy(denoiser).requires_grad_(False)
+        return cls(settings, denoiser, averaged, Optimizer(denoiser.network))
+
+    def save(self, path: str | Path) -> None:
+        """Write the state, whole or not at all.
+
+        Raises
+        ------
+        FileError
+            Where it cannot be written.
+        """
+        tensors = {f"weights.{key}": value for key, value in self.denoiser.network.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.averaged.network.state_dict().items()}
+        tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.state().items()}
+        header = {"settings": self.settings.as_dict(), "step": self.step, "seconds": self.seconds}
+        stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_tensors(path, FORMAT, stored, {"state": json.dumps(header)})
+
+    @classmethod
+    def resume(cls, path: str | Path, settings: FitSettings, device: torch.device | None = None) -> "FitState":
+        """Take up a run where `save` left it.
+
+        Raises
+        ------
+        ModelError
+            Where the file is not the state of a run.
+        UsageError
+            Where `settings` are not those of the run. The number of steps may differ as long as the final decay of the
+            learning rate has not begun, by either.
+        """
+        tensors, texts = read_tensors(path, FORMAT)
+        header = json.loads(texts["state"])
+        _check_same(FitSettings.from_dict(header["settings"]), settings, header["step"], path)
+        state = cls.start(settings, device=device)
+        for prefix, network in (("weights.", state.denoiser.network), ("average.", state.averaged.network)):
+            fill(network, _under(prefix, tensors), path)
+        state.optimizer.restore(_under("optimizer.", tensors), header["step"])
+        state.step, state.seconds = header["step"], header["seconds"]
+        return state
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step, as seen from outside: `step` of `steps` are done; `loss` is the mean over the batch of this one."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    gradient: float
+    seconds: float
+
+    @property
+    def left(self) -> float:
+        """Seconds that the remaining steps will take."""
+        return self.seconds / self.step * (self.steps - self.step)
+
+
+def fit(
+    state: FitState,
+    draw: Draw,
+    *,
+    objective: Objective = squared_error,
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Iterator[Progress]:
+    """Train until the last step, yielding after each; `state` is complete whenever this yields.
+
+    Parameters
+    ----------
+    state
+        Where to begin; is changed.
+    draw
+        Gives clean signals. Is called on several threads at once.
+    objective
+        What to make small.
+    precision
+        "auto", "float32" or "bfloat16" (weights stay in float32).
+    threads
+        On a processor; all by default. The result does not depend on it.
+
+    Raises
+    ------
+    TrainingError
+        Where a loss is not finite; `state` is then as after the step before.
+    UsageError
+        Where the perturbation does not say the level of Gaussian noise.
+    """
+    device = next(state.denoiser.parameters()).device
+    dtype = choose_precision(precision, device)
+    with workers(device, threads) as run:
+        while state.step < state.settings.steps:
+            begin = time.perf_counter()
+            loss, gradients = _gradients(state, draw, objective, dtype, run)
+            size = _clip(gradients, state.settings.clip)
+            rate = state.settings.rate_at(state.step)
+            state.optimizer.step(gradients, rate, run)
+            _follow(state)
+            state.step += 1
+            state.seconds += time.perf_counter() - begin
+            yield Progress(state.step, state.settings.steps, loss, rate, size, state.seconds)
+
+
+def _gradients(
+    state: FitState, draw: Draw, objective: Objective, dtype: torch.dtype, run: Map
+) -> tuple[float, list[Tensor]]:
+    """Return the mean loss over the batch of the coming step, and its gradients."""
+    settings = state.settings
+    perturb = parse(settings.perturb)
+    parameters = state.optimizer.parameters
+    device = parameters[0].device
+    share = settings.share if device.type == "cpu" else settings.batch
+
+    def work(first: int) -> tuple[float, tuple[Tensor, ...]]:
+        items = range(first, min(first + share, settings.batch))
+        with torch.enable_grad(), torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
+            losses = [
+                objective(state.denoiser(values, sigma).float(), clean, sigma)
+                for clean, values, sigma in _batches(settings, perturb, draw, state.step, items, device)
+            ]
+            loss = torch.cat(losses)
+            _check_finite(loss, state.step, items)
+            total = loss.sum() / settings.batch
+            return float(total.detach()), torch.autograd.grad(total, parameters)
+
+    results = list(run(work, range(0, settings.batch, share)))
+    gradients = [sum(parts[1:], parts[0]) for parts in zip(*(gradient for _, gradient in results), strict=True)]
+    return math.fsum(loss for loss, _ in results), gradients
+
+
+def _batches(
+    settings: FitSettings, perturb: Any, draw: Draw, step: int, items: range, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield clean signals, perturbed ones and noise levels, items of one shape together."""
+    groups: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Tensor]]] = {}
+    for item in items:
+        source = np.random.default_rng([settings.seed, step, item])
+        clean = torch.from_numpy(draw(source, item))[None]
+        generator = torch.Generator().manual_seed(int(source.integers(2**63)))
+        values, mask, sigma = perturb(clean, generator)
+        if sigma is None or mask is not None:
+            raise UsageError(
+                f"training needs a perturbation that is Gaussian noise of known level; {settings.perturb!r} is not"
+            )
+        groups.setdefault(tuple(clean.shape), []).append((clean, values, sigma))
+    for group in groups.values():
+        clean, values, sigma = (torch.cat(parts).to(device, non_blocking=True) for parts in zip(*group, strict=True))
+        yield clean, values, sigma
+
+
+def _check_finite(loss: Tensor, step: int, items: range) -> None:
+    finite = loss.isfinite()
+    if not finite.all():
+        item = items[int(finite.logical_not().nonzero()[0])]
+        raise TrainingError(
+            f"the loss of item {item} in step {step + 1} is not finite; training stopped with the weights of the step "
+            "before. A smaller learning rate is the usual mend, if the data holds no values that are not finite"
+        )
+
+
+def _clip(gradients: list[Tensor], largest: float) -> float:
+    """Scale gradients in place so that their joint norm is at most `largest`; return the norm before."""
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+    return float(norm)
+
+
+def _follow(state: FitState) -> None:
+    """Move the running average towards the weights; early on it follows faster, so as to forget the beginning."""
+    weight = 1 - min(state.settings.average, (state.step + 1) / (state.step + 10))
+    torch._foreach_lerp_(list(state.averaged.parameters()), list(state.denoiser.parameters()), weight)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _check_same(old: FitSettings, new: FitSettings, step: int, path: str | Path) -> None:
+    was, now = old.as_dict(), new.as_dict()
+    changed = [key for key in now if was[key] != now[key]]
+    if changed == ["steps"] and step <= (1 - new.decay) * min(old.steps, new.steps):
+        return
+    if changed:
+        raise UsageError(
+            f"the run in {path} has other settings ({', '.join(f'{key} {was[key]}, not {now[key]}' for key in changed)}); "
+            "resume it with its own, or start a new run"
+        )

@@ -1,0 +1,134 @@
+"""The optimizer: orthogonalised momentum for the kernels inside the network, Adam for its ends and vectors.
+
+A kernel W, as a matrix (channel_out, everything else), moves along the orthogonal matrix nearest to its momentum M,
+
+    W ← W − η · √max(1, rows/columns) · U Vᵀ,        M = U S Vᵀ
+
+so that all directions in which a layer can change get the same step, the rare ones too. U Vᵀ comes from five
+Newton–Schulz steps. At equal time this was measured to be worth about twice the training of AdamW.
+
+Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; the coefficients are theirs.
+torch has an optimizer of that name, for matrices alone and in bfloat16, which a processor without matrix units computes
+slowly.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from unperturb.model.machine import Map
+
+
+def is_inner(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a kernel between features; the first and the last layer see values, and stay with Adam."""
+    return parameter.ndim >= 2 and not name.startswith(("head", "tail", "layers.0."))
+
+
+class Optimizer:
+    """Updates the parameters of a network in place, given their gradients.
+
+    Parameters
+    ----------
+    network
+        What to train.
+    inner_scale
+        Step of the orthogonalised updates, relative to Adam's.
+    momentum
+        Of the orthogonalised updates (Nesterov's form).
+    betas, epsilon
+        Adam's.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        inner_scale: float = 10.0,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.99),
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.names = [name for name, _ in network.named_parameters()]
+        self.parameters = list(network.parameters())
+        self.inner = [is_inner(name, value) for name, value in zip(self.names, self.parameters, strict=True)]
+        self.inner_scale, self.momentum, self.betas, self.epsilon = inner_scale, momentum, betas, epsilon
+        self.steps = 0
+        self.first = [torch.zeros_like(value) for value in self.parameters]
+        self.second = [torch.zeros_like(value[:0] if inner else value) for value, inner in self._pairs()]
+
+    @torch.no_grad()
+    def step(self, gradients: list[Tensor], rate: float, run: Map = map) -> None:
+        """Take one step.
+
+        Parameters
+        ----------
+        gradients
+            One a parameter, in the network's order.
+        rate
+            Learning rate (Adam's; the orthogonalised updates take it times `inner_scale`).
+        run
+            How the parameters are gone through; they do not depend on each other.
+        """
+        self.steps += 1
+
+        def update(index: int) -> None:
+            change = self._orthogonal if self.inner[index] else self._adam
+            with torch.no_grad():  # threads have a mode of their own
+                change(index, gradients[index], rate)
+
+        largest_first = sorted(range(len(self.parameters)), key=lambda index: -self.parameters[index].numel())
+        list(run(update, largest_first))
+
+    def _orthogonal(self, index: int, gradient: Tensor, rate: float) -> None:
+        momentum, parameter = self.first[index], self.parameters[index]
+        momentum.mul_(self.momentum).add_(gradient)
+        direction = orthogonalised((gradient + self.momentum * momentum).flatten(1))
+        size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+        parameter.add_(direction.view_as(parameter), alpha=-rate * self.inner_scale * size)
+
+    def _adam(self, index: int, gradient: Tensor, rate: float) -> None:
+        first, second, (beta, gamma) = self.first[index], self.second[index], self.betas
+        first.lerp_(gradient, 1 - beta)
+        second.lerp_(gradient.square(), 1 - gamma)
+        scale = (second / (1 - gamma**self.steps)).sqrt_().add_(self.epsilon)
+        self.parameters[index].addcdiv_(first, scale, value=-rate / (1 - beta**self.steps))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that the next step depends on, but for the parameters and `steps`."""
+        moments = {f"first.{name}": value for name, value in zip(self.names, self.first, strict=True)}
+        return moments | {f"second.{name}": value for name, value in zip(self.names, self.second, strict=True)}
+
+    def restore(self, tensors: dict[str, Tensor], steps: int) -> None:
+        """Take up what `state` has returned after so many steps."""
+        self.steps = steps
+        for name, first, second in zip(self.names, self.first, self.second, strict=True):
+            first.copy_(tensors[f"first.{name}"])
+            second.copy_(tensors[f"second.{name}"])
+
+    def _pairs(self) -> Iterable[tuple[Tensor, bool]]:
+        return zip(self.parameters, self.inner, strict=True)
+
+
+def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Return about the nearest orthogonal matrix: singular values are brought into 0.7 … 1.2, directions are kept.
+
+    Parameters
+    ----------
+    matrix
+        ``(rows, columns)``.
+    steps
+        Newton–Schulz steps.
+    """
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / (wide.norm() + 1e-12)
+    # Every step is a polynomial of the Gram matrix times the matrix; only the small Gram matrix has to be gone through.
+    gram = wide @ wide.T
+    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    product = identity
+    for _ in range(steps):
+        factor = 3.4445 * identity - 4.7750 * gram + 2.0315 * (gram @ gram)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    wide = product @ wide
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T

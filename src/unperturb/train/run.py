@@ -1,0 +1,269 @@
+"""A training run on images, as it lies on the disk: checkpoints, a log, validation, and the model at the end.
+
+::
+
+    model.safetensors            the result, written when training ends
+    model.state.safetensors      the latest checkpoint, replaced every few minutes
+    model.log.jsonl              one line each validation
+
+All three are written whole or not at all, so that a run may be killed at any moment and taken up again.
+"""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unperturb import __version__
+from unperturb.atomic import whole
+from unperturb.data.patches import Patches
+from unperturb.errors import UsageError
+from unperturb.model.checkpoint import save_model
+from unperturb.model.denoiser import Denoiser
+from unperturb.model.machine import workers
+from unperturb.model.network import UNetSettings
+from unperturb.train.fit import Draw, FitSettings, FitState, Progress, fit
+
+LEVELS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
+"""Noise levels at which a model's card states its validation error."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run keeps what, given where its model is to go."""
+
+    model: Path
+
+    @property
+    def state(self) -> Path:
+        """The latest checkpoint."""
+        return self.model.with_suffix(".state.safetensors")
+
+    @property
+    def log(self) -> Path:
+        """The log, a JSON object a line."""
+        return self.model.with_suffix(".log.jsonl")
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a run is gone about; nothing of it changes the result.
+
+    Attributes
+    ----------
+    checkpoint
+        Seconds between checkpoints.
+    validate
+        Steps between validations.
+    precision
+        "auto", "float32" or "bfloat16".
+    threads
+        On a processor; all cores by default.
+    device
+        Where to train.
+    """
+
+    checkpoint: float = 180.0
+    validate: int = 500
+    precision: str = "auto"
+    threads: int | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a person wants to know of a run under way.
+
+    Attributes
+    ----------
+    progress
+        The latest step.
+    loss
+        Running mean of the loss over about the last hundred steps.
+    speed
+        Megapixels trained on a second, of late.
+    psnr
+        Validation, in dB, by kind of image; empty before the first.
+    """
+
+    progress: Progress
+    loss: float
+    speed: float
+    psnr: dict[str, float]
+
+
+def train(
+    settings: FitSettings,
+    patches: Patches,
+    files: RunFiles,
+    habits: Habits,
+    *,
+    card: Mapping[str, str] | None = None,
+    half: bool = False,
+    resume: bool = False,
+) -> Iterator[Report]:
+    """Train a model on images, keeping everything on the disk, and write it when done; yields after each step.
+
+    Parameters
+    ----------
+    settings
+        What to train, and how.
+    patches
+        Images; those held out are for validation.
+    files
+        Where to keep it.
+    habits
+        How to go about it.
+    card
+        Name, description, data and licence, for the model's card.
+    half
+        Store the model's weights in half precision.
+    resume
+        Go on from the latest checkpoint, where there is one.
+
+    Raises
+    ------
+    UsageError
+        Where the settings differ from those of the run to resume.
+    TrainingError
+        Where training cannot go on; the latest checkpoint stays.
+    """
+    settings = replace(settings, data=patches.key)
+    if resume and files.state.is_file():
+        state = FitState.resume(files.state, settings, habits.device)
+    else:
+        state = FitState.start(settings, device=habits.device)
+    _cut_log(files.log, state.step)
+    draw = crops(settings, patches.of(held_out=False))
+    meter = _Meter()
+    saved = time.monotonic()
+    psnr: dict[str, float] = {}
+    for progress in fit(state, draw, precision=habits.precision, threads=habits.threads):
+        meter.add(progress, settings)
+        last = progress.step == progress.steps
+        if last or progress.step % habits.validate == 0:
+            psnr = validation_psnr(state.averaged, patches.of(held_out=True), _middle(settings), habits)
+            _log(files.log, Report(progress, meter.loss, meter.speed, psnr))
+        if last or time.monotonic() - saved > habits.checkpoint:
+            state.save(files.state)
+            saved = time.monotonic()
+        yield Report(progress, meter.loss, meter.speed, psnr)
+    denoiser = finished(state, patches, habits).with_card(**(card or {}))
+    save_model(denoiser, files.model, dtype=torch.float16 if half else torch.float32)
+
+
+def finished(state: FitState, patches: Patches, habits: Habits) -> Denoiser:
+    """Return what was learned so far, with a card that says how and how well."""
+    settings = state.settings
+    errors = {
+        kind: {f"{level:g}": value for level, value in by_level.items()}
+        for kind, by_level in validation_errors(state.averaged, patches.of(held_out=True), LEVELS, habits).items()
+    }
+    training = {
+        "steps": state.step,
+        "megapixels": round(state.step * settings.batch * settings.patch_size**2 / 1e6),
+        "seconds": round(state.seconds),
+        "unperturb": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "images": len(patches.places),
+    }
+    return state.averaged.with_card(recipe=settings.as_dict(), training=training, errors=errors)
+
+
+def crops(settings: FitSettings, patches: Patches) -> Draw:
+    """Return the `draw` that training asks for: crops of images, the first of each batch in gray."""
+    network = settings.network
+    if not isinstance(network, UNetSettings) or network.dims != 2:
+        raise UsageError("images are learned by a network with 2 space dimensions")
+    patches = patches.at_least(settings.patch_size)
+    n_gray = settings.batch if network.channels == 1 else round(settings.gray * settings.batch)
+    return lambda generator, item: patches.crop(generator, settings.patch_size, gray=item < n_gray)
+
+
+def validation_psnr(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) -> dict[str, float]:
+    """Return the mean PSNR in dB (of a range of 1) over held-out images, by kind of image."""
+    errors = _errors(denoiser, patches, sigma, habits)
+    return {kind: float(np.mean(-10 * np.log10(values))) for kind, values in errors.items()}
+
+
+def validation_errors(
+    denoiser: Denoiser, patches: Patches, levels: Sequence[float], habits: Habits
+) -> dict[str, dict[float, float]]:
+    """Return the mean squared error over held-out images, by kind of image and noise level."""
+    found: dict[str, dict[float, float]] = {}
+    for level in levels:
+        for kind, values in _errors(denoiser, patches, level, habits).items():
+            found.setdefault(kind, {})[level] = float(np.mean(values))
+    return found
+
+
+def _errors(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) -> dict[str, list[float]]:
+    """Mean squared error of each held-out image under the same noise at every call."""
+    size = 128 if any(min(place.height, place.width) >= 128 for place in patches.places) else 32
+    patches = patches.at_least(size)
+    colour = denoiser.card.network.channels == 3 if isinstance(denoiser.card.network, UNetSettings) else False
+    indices = range(min(len(patches.places), 48))
+    errors = {}
+    with workers(habits.device, habits.threads) as run:
+        for kind in ["gray", "colour"] if colour else ["gray"]:
+
+            def error(index: int, gray: bool = kind == "gray") -> float:
+                clean = torch.from_numpy(patches.centre(index, size, gray=gray))[None]
+                noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(index))
+                with torch.no_grad():
+                    estimate = denoiser((clean + sigma * noise).to(habits.device), sigma).cpu()
+                return float((estimate - clean).square().mean())
+
+            errors[kind] = list(run(error, indices))
+    return errors
+
+
+def _middle(settings: FitSettings) -> float:
+    """The noise level to watch: the middle of what is trained."""
+    from unperturb.model.level import Range
+    from unperturb.model.spec import parse
+
+    level = getattr(parse(settings.perturb), "sigma", 0.1)
+    return (level.low + level.high) / 2 if isinstance(level, Range) else float(level)
+
+
+class _Meter:
+    """Running means of what progress shows."""
+
+    def __init__(self) -> None:
+        self.loss, self.speed, self._seconds = math.nan, math.nan, 0.0
+
+    def add(self, progress: Progress, settings: FitSettings) -> None:
+        took, self._seconds = progress.seconds - self._seconds, progress.seconds
+        speed = settings.batch * settings.patch_size**2 / 1e6 / max(took, 1e-9)
+        first = math.isnan(self.loss)
+        self.loss = progress.loss if first else 0.99 * self.loss + 0.01 * progress.loss
+        self.speed = speed if first else 0.99 * self.speed + 0.01 * speed
+
+
+def _log(path: Path, report: Report) -> None:
+    line = {**asdict(report.progress), "mean_loss": report.loss, "speed": report.speed, "psnr": report.psnr}
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Take back what was logged after the checkpoint that training goes on from; a torn last line as well."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step and step > 0:
+                kept.append(line)
+        except (ValueError, KeyError):
+            continue
+    with whole(path, overwrite=True) as part:
+        part.write_text("".join(f"{line}\n" for line in kept))
