@@ -1,3 +1,56 @@
-"""Denoising autoencoders: trained on any data, under any perturbation."""
+"""Denoising autoencoders: trained on any data, under any perturbation, honest about what they do not know.
+
+::
+
+    import unperturb as up
+
+    photo = up.read("noisy.png")
+    clean = up.restore(photo.as_float(), up.load("natural"), channel_axis=-1)      # the noise level is estimated
+    up.write(photo.with_float(clean), "restored.png")
+
+Names are loaded when they are first used, so that importing the package is quick and loads no torch.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "unperturb.data.noise": ["estimate_sigma"],
+    "unperturb.data.patches": ["Patches", "Preparation", "open_patches"],
+    "unperturb.data.recording": ["Recording", "image_files", "read", "write"],
+    "unperturb.data.tiling": ["Tile", "tiles"],
+    "unperturb.errors": ["FileError", "ModelError", "SpecError", "TrainingError", "UnperturbError", "UsageError"],
+    "unperturb.infer.evaluate": ["Score", "evaluate_image", "perturb"],
+    "unperturb.infer.metrics": ["psnr", "ssim"],
+    "unperturb.infer.restore": ["Compute", "restore"],
+    "unperturb.model.checkpoint": ["bundled", "load", "save_model"],
+    "unperturb.model.denoiser": ["Card", "Denoise", "Denoiser"],
+    "unperturb.model.level": ["Range"],
+    "unperturb.model.network": ["PRESETS", "UNet", "UNetSettings", "VectorNet", "VectorNetSettings"],
+    "unperturb.model.perturbation": [
+        "Block", "Blur", "Composition", "Downsample", "Erase", "Gaussian", "Impulse", "Jpeg", "Perturbation", "Perturbed",
+        "Poisson", "PoissonGaussian", "Speckle",
+    ],
+    "unperturb.model.spec": ["PERTURBATIONS", "parse"],
+    "unperturb.train.fit": ["FitSettings", "FitState", "Progress", "fit"],
+    "unperturb.train.objective": ["squared_error"],
+    "unperturb.train.run": ["Habits", "Report", "RunFiles", "train"],
+}  # fmt: skip
+
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604 (all are strings)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'unperturb' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

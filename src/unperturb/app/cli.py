@@ -39,7 +39,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def cli(debug: bool) -> None:  # noqa: ARG001 (read by main, from the arguments)
+def cli(debug: bool) -> None:
     """Denoising autoencoders: restore what noise took away."""
 
 

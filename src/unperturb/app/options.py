@@ -1,9 +1,13 @@
 """Options that several commands share, and how results are told."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from unperturb.infer.restore import Compute
 
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
@@ -21,3 +25,23 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def echo_json(value: Any) -> None:
     """Print a result as JSON on standard output."""
     click.echo(json.dumps(value, indent=2))
+
+
+model_option = click.option(
+    "--model", default="natural", show_default=True, help="A bundled model, or the path of a model file."
+)
+
+
+def compute_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how to compute: device, precision, tile."""
+    tile = click.option("--tile", default="auto", show_default=True, help="Side of a tile in pixels, or auto.")
+    return device_option(precision_option(tile(command)))
+
+
+def as_compute(device: str, precision: str, tile: str) -> "Compute":
+    """Turn these options into what the library takes."""
+    from unperturb.infer.restore import Compute
+
+    if tile != "auto" and not (tile.isdigit() and int(tile) >= 16):
+        raise click.UsageError(f"--tile is auto or a number of pixels of at least 16; got {tile!r}")
+    return Compute(device=device, precision=precision, tile=None if tile == "auto" else int(tile))

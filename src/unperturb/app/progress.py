@@ -43,13 +43,15 @@ def progress_line(title: str, every: float = 30.0) -> Iterator[Show]:
 def _plain(title: str, every: float) -> Show:
     start = time.monotonic()
     last = start - every + PATIENCE
+    first: int | None = None
 
     def show(done: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
+        first = done - 1 if first is None else first  # a resumed run does not begin at 0
         if now - last >= every or (done == total and last > start):
             last = now
-            left = (now - start) / max(done, 1) * (total - done)
+            left = (now - start) / max(done - first, 1) * (total - done)
             sys.stderr.write(f"{title}: {done}/{total}, {clock(left)} left  {note}\n")
             sys.stderr.flush()
 

@@ -49,7 +49,9 @@ def run_training(
         "licence": options["licence"],
     }
     report = None
-    for report in train(settings, patches, RunFiles(output), habits, card=card, half=options["half"], resume=options["resume"]):
+    for report in train(
+        settings, patches, RunFiles(output), habits, card=card, half=options["half"], resume=options["resume"]
+    ):
         psnr = " ".join(f"{kind} {value:.2f} dB" for kind, value in report.psnr.items())
         note = f"loss {report.loss:.4f}  {psnr}  {report.speed:.3f} Mpx/s"
         show(report.progress.step, report.progress.steps, note)
@@ -72,7 +74,20 @@ def _settings(options: dict[str, Any]) -> FitSettings:
         widths=tuple(int(width) for width in _floats(options["widths"])) if options["widths"] else network.widths,
         blocks=options["blocks"] or network.blocks,
     )
-    same = ("perturb", "steps", "batch", "share", "patch_size", "gray", "rate", "warmup", "decay", "average", "clip", "seed")
+    same = (
+        "perturb",
+        "steps",
+        "batch",
+        "share",
+        "patch_size",
+        "gray",
+        "rate",
+        "warmup",
+        "decay",
+        "average",
+        "clip",
+        "seed",
+    )
     return FitSettings(network=network, **{name: options[name] for name in same})
 
 

@@ -5,7 +5,8 @@ copies of them, behind each other into a cache; later runs find it there by the 
 went in. A crop is then a copy of a few rows of memory, on any number of threads and processes.
 
 Reduced copies serve two ends: they show the same things at another scale, and noise and compression of the camera
-shrink with them. Where `jpeg` is given, reduced copies are also encoded lightly as JPEG, as most photographs in use are.
+shrink with them. Where `jpeg` is given, reduced copies are also encoded lightly as JPEG, as most photographs in use
+are.
 """
 
 import hashlib
@@ -108,7 +109,9 @@ class Patches:
         """
         chosen = tuple(place for place in self.places if min(place.height, place.width) >= size)
         if not chosen:
-            raise TrainingError(f"no image is at least {size} pixels high and wide; give larger images or a smaller patch")
+            raise TrainingError(
+                f"no image is at least {size} pixels high and wide; give larger images or a smaller patch"
+            )
         return replace(self, places=chosen)
 
     def crop(self, generator: np.random.Generator, size: int, *, gray: bool) -> NDArray[np.float32]:
@@ -259,7 +262,7 @@ def _decode(
 def _versions(
     values: NDArray[Any], colour: bool, number: int, held_out: bool, preparation: Preparation
 ) -> Iterator[NDArray[Any]]:
-    """Yield every plane ``(height, width, channel)`` and its reduced copies; an image that is held out only as it is."""
+    """Yield every plane ``(height, width, channel)`` and its reduced copies; of one held out no copies."""
     planes = values.reshape(-1, *values.shape[-3:]) if colour else values.reshape(-1, *values.shape[-2:], 1)
     generator = np.random.default_rng([20, number])
     for plane in planes:
@@ -279,7 +282,7 @@ def _reduced(
     channels = [Image.fromarray(np.ascontiguousarray(channel, np.float32)) for channel in np.moveaxis(plane, -1, 0)]
     small = np.stack([np.asarray(channel.resize(size, Image.Resampling.LANCZOS)) for channel in channels], -1)
     if plane.dtype.kind != "u":
-        return small.astype(plane.dtype)  # type: ignore[no-any-return]
+        return small.astype(plane.dtype)
     levels = np.rint(np.clip(small, 0, np.iinfo(plane.dtype).max)).astype(plane.dtype)
     if jpeg is None or plane.dtype != np.uint8:
         return levels
@@ -290,5 +293,7 @@ def _through_jpeg(plane: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(plane.squeeze(-1) if plane.shape[-1] == 1 else plane).save(stream, "JPEG", quality=quality, subsampling=0)
+    Image.fromarray(plane.squeeze(-1) if plane.shape[-1] == 1 else plane).save(
+        stream, "JPEG", quality=quality, subsampling=0
+    )
     return np.asarray(Image.open(stream)).reshape(plane.shape)

@@ -8,8 +8,9 @@
              │   └───────┘   │
              └───────────────┘
 
-Where the halo covers all that an output pixel depends on, working tile by tile gives what working on the whole gives. All
-outer parts begin at a multiple of `multiple`, so that an operator that works on a grid sees the same grid in every tile.
+Where the halo covers all that an output pixel depends on, working tile by tile gives what working on the whole gives.
+All outer parts begin at a multiple of `multiple`, so that an operator that works on a grid sees the same grid in every
+tile.
 
 Of an array nothing is asked but its shape and slicing: numpy, zarr and dask alike.
 """

@@ -25,7 +25,9 @@ class Score:
     ssim_perturbed: float
 
 
-def perturb(clean: NDArray[np.float32], perturbation: Perturbation, seed: int, name: str) -> tuple[NDArray[np.float32], float | None]:
+def perturb(
+    clean: NDArray[np.float32], perturbation: Perturbation, seed: int, name: str
+) -> tuple[NDArray[np.float32], float | None]:
     """Perturb one image, with randomness that comes from the seed and the image's name alone.
 
     Parameters

@@ -48,11 +48,14 @@ def ssim(
 
     Notes
     -----
-    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity", 2004.
+    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
+    2004.
     """
     from skimage.metrics import structural_similarity
 
-    space = [length for axis, length in enumerate(clean.shape) if channel_axis is None or axis != channel_axis % clean.ndim]
+    space = [
+        length for axis, length in enumerate(clean.shape) if channel_axis is None or axis != channel_axis % clean.ndim
+    ]
     if min(space) < 11:
         return float("nan")
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}

@@ -3,8 +3,8 @@
 One call of the denoiser, ``denoise(y, sigma)``, with what a real array needs around it: the noise level where nobody
 knows it, tiles where memory asks for them, all cores, and the precision that is fastest here.
 
-With ``quality="best"`` the answers for the eight flips and rotations of the image are averaged. The prior of photographs
-does not change under them; a trained network does, a little, and that part of its error averages out.
+With ``quality="best"`` the answers for the eight flips and rotations of the image are averaged. The prior of
+photographs does not change under them; a trained network does, a little, and that part of its error averages out.
 """
 
 from collections.abc import Callable
@@ -78,10 +78,11 @@ def restore(
     denoise
         A `Denoiser`, or any ``denoise(x, sigma) -> mean``.
     sigma
-        Standard deviation of the noise in the units of `values`: a number, or a map of the shape of the space. Estimated
-        where it is None.
+        Standard deviation of the noise in the units of `values`: a number, or a map of the shape of the space.
+        Estimated where it is None.
     channel_axis
-        The axis of channels, if there is one. Channels that the denoiser does not take together are restored one by one.
+        The axis of channels, if there is one. Channels that the denoiser does not take together are restored one by
+        one.
     quality
         "fast", or "best": the average over eight flips and rotations, for images.
     compute
@@ -160,7 +161,11 @@ class _Runner:
 
     def _answer(self, planes: FloatArray, level: FloatArray | float) -> FloatArray:
         x = torch.from_numpy(np.ascontiguousarray(planes))[None].to(self.device)
-        sigma = torch.from_numpy(np.ascontiguousarray(level))[None, None] if isinstance(level, np.ndarray) else torch.tensor(level)
+        sigma = (
+            torch.from_numpy(np.ascontiguousarray(level))[None, None]
+            if isinstance(level, np.ndarray)
+            else torch.tensor(level)
+        )
         with torch.no_grad(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             answer: Tensor = self.denoise(x, sigma.to(x))
         return answer[0].float().cpu().numpy()

@@ -1,7 +1,7 @@
 """Model files: safetensors weights with the card as JSON in their header. Nothing is ever unpickled.
 
-Weights are stored in half precision where that is said: the file is half as large, and a denoiser's answers move by less
-than a thousandth of a grey level.
+Weights are stored in half precision where that is said: the file is half as large, and a denoiser's answers move by
+less than a thousandth of a grey level.
 """
 
 import json

@@ -113,8 +113,8 @@ class Denoiser(nn.Module):
         offset, scale = self.card.offset, self.card.scale
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
         if offset == 0 and scale == 1:
-            return self.network(x, sigma)  # type: ignore[no-any-return]
-        return offset + scale * self.network((x - offset) / scale, sigma / scale)  # type: ignore[no-any-return]
+            return self.network(x, sigma)
+        return offset + scale * self.network((x - offset) / scale, sigma / scale)
 
     def with_card(self, **changes: Any) -> "Denoiser":
         """Return a denoiser that shares this one's network and has another card."""

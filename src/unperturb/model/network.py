@@ -1,4 +1,6 @@
-"""Networks φ: the part of a denoiser that learns. All have one call signature,
+"""Networks φ: the part of a denoiser that learns.
+
+All have one call signature,
 
     phi(x, sigma) -> estimate of the clean x, of the same shape
 
@@ -6,15 +8,16 @@ with `sigma` the standard deviation of the noise, one for all, one an item, or (
 
 `UNet` is free of biases and of normalisation layers, with ReLU as its only nonlinearity. So it is homogeneous: scaling
 the values and the noise level together scales the answer, φ(a·x, a·σ) = a·φ(x, σ) for a > 0, and one network serves
-every noise level and contrast (Mohan, Kadkhodaie, Simoncelli and Fernandez-Granda, "Robust and interpretable blind image
-denoising via bias-free convolutional neural networks", ICLR 2020). Pixel-unshuffle in front moves all work to a coarser
-grid (Zhang, Zuo and Zhang, "FFDNet", 2018); the residual U-Net behind it is that of Zhang et al., "Plug-and-play image
-restoration with deep denoiser prior" (DRUNet), 2021, in small.
+every noise level and contrast (Mohan, Kadkhodaie, Simoncelli and Fernandez-Granda, "Robust and interpretable blind
+image denoising via bias-free convolutional neural networks", ICLR 2020). Pixel-unshuffle in front moves all work to a
+coarser grid (Zhang, Zuo and Zhang, "FFDNet", 2018); the residual U-Net behind it is that of Zhang et al.,
+"Plug-and-play image restoration with deep denoiser prior" (DRUNet), 2021, in small.
 
 `VectorNet` serves points and rows, where what is learned has a scale and a place of its own.
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -61,7 +64,7 @@ class UNetSettings:
         object.__setattr__(self, "widths", tuple(self.widths))
         if self.dims not in (1, 2, 3):
             raise UsageError(f"a network for images has 1, 2 or 3 space dimensions; got {self.dims}")
-        if min(self.channels, self.blocks, self.shuffle, *self.widths) < 1:
+        if not self.widths or min(self.channels, self.blocks, self.shuffle, *self.widths) < 1:
             raise UsageError("channels, widths, blocks and shuffle of a network are at least 1")
 
     @property
@@ -145,7 +148,7 @@ class UNet(nn.Module):
         phases = settings.shuffle**dims
         self.head = _convolution(dims, (settings.channels + 1) * phases, widths[0])
         self.encode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
-        self.down = nn.ModuleList(_halve(dims, *pair) for pair in zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(_halve(dims, *pair) for pair in pairwise(widths))
         self.middle = _blocks(settings, widths[-1])
         self.up = nn.ModuleList(_double(dims, *pair) for pair in zip(widths[1:], widths[:-1], strict=True))
         self.decode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
@@ -174,7 +177,8 @@ class UNet(nn.Module):
         level = as_map(sigma, x)
         x, level = (_padded(values, self.settings.multiple) for values in (x, level))
         estimate = x - self._noise(x, level)
-        return estimate[(..., *(slice(length) for length in shape))]
+        index: tuple[Any, ...] = (..., *(slice(length) for length in shape))
+        return estimate[index]
 
     def _noise(self, x: Tensor, level: Tensor) -> Tensor:
         """Return what the network takes for noise."""
@@ -208,15 +212,15 @@ class VectorNet(nn.Module):
     """Multilayer perceptron for vectors ``(batch, feature)`` of about unit variance, preconditioned for every sigma.
 
     φ(x, σ) = c_skip·x + c_out·F(c_in·x, ln σ / 4), with the coefficients that keep input and target of F at unit
-    variance (Karras, Aittala, Aila and Laine, "Elucidating the design space of diffusion-based generative models", 2022,
-    table 1 with σ_data = 1).
+    variance (Karras, Aittala, Aila and Laine, "Elucidating the design space of diffusion-based generative models",
+    2022, table 1 with σ_data = 1).
     """
 
     def __init__(self, settings: VectorNetSettings) -> None:
         super().__init__()
         self.settings = settings
         sizes = [settings.features + 1, *[settings.width] * settings.layers]
-        hidden = [layer for pair in zip(sizes[:-1], sizes[1:], strict=True) for layer in (nn.Linear(*pair), nn.SiLU())]
+        hidden = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(settings.width, settings.features))
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -253,7 +257,7 @@ class Residual(nn.Module):
             self.second.weight.mul_(0.2)  # near the identity at first, so that depth costs no stability
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as `x`."""
+        """Return a tensor of the shape of `x`."""
         return x + self.second(functional.relu(self.first(x)))
 
 
@@ -268,7 +272,7 @@ class Convolution2d(nn.Conv2d):
 
 
 def unshuffle(x: Tensor, factor: int) -> Tensor:
-    """Turn blocks of `factor` pixels along each axis into channels: ``(batch, channel * factor**dims, *space/factor)``."""
+    """Turn blocks of pixels into channels: ``(batch, channel * factor**dims, *space / factor)``."""
     dims = x.ndim - 2
     split = [part for length in x.shape[2:] for part in (length // factor, factor)]
     x = x.reshape(*x.shape[:2], *split)
@@ -277,10 +281,14 @@ def unshuffle(x: Tensor, factor: int) -> Tensor:
 
 
 def shuffle(x: Tensor, factor: int) -> Tensor:
-    """The way back from `unshuffle`."""
+    """Undo `unshuffle`."""
     dims = x.ndim - 2
     x = x.reshape(len(x), -1, *(factor,) * dims, *x.shape[2:])
-    order = (0, 1, *(axis for pair in zip(range(2 + dims, 2 + 2 * dims), range(2, 2 + dims), strict=True) for axis in pair))
+    order = (
+        0,
+        1,
+        *(axis for pair in zip(range(2 + dims, 2 + 2 * dims), range(2, 2 + dims), strict=True) for axis in pair),
+    )
     return x.permute(order).reshape(*x.shape[:2], *(length * factor for length in x.shape[2 + dims :]))
 
 

@@ -1,15 +1,16 @@
 """A 3 × 3 convolution that trains faster on processors without matrix units.
 
-Winograd's minimal filtering F(4 × 4, 3 × 3): a tile of 4 × 4 outputs, which takes 144 multiplications a channel pair the
-plain way, takes 36 once image and kernel are brought to another basis, where the convolution is a product point by point::
+Winograd's minimal filtering F(4 × 4, 3 × 3): a tile of 4 × 4 outputs, which takes 144 multiplications a channel pair
+the plain way, takes 36 once image and kernel are brought to another basis, where the convolution is a product point by
+point::
 
     Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A          d: 6 × 6 inputs, g: 3 × 3 kernel, Y: 4 × 4 outputs
 
 Over many channels the products are 36 matrix products. The three changes of basis are linear, so that forward and
 backward pass are the same few matrix products in another order.
 
-The result differs from the plain sum by rounding alone, about 3e-6 of its size in float32. It is used in training, where
-it was measured to be 1.4 (64 channels) to 2.2 times (256) as fast as the library's kernels for AVX2, forward and
+The result differs from the plain sum by rounding alone, about 3e-6 of its size in float32. It is used in training,
+where it was measured to be 1.4 (64 channels) to 2.2 times (256) as fast as the library's kernels for AVX2, forward and
 backward together. It holds 2.25 times as much memory for the backward pass.
 
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, section 4.3.
@@ -21,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_B = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0],
+_B: list[list[float]] = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0],
       [0, 4, 0, -5, 0, 1]]  # fmt: skip
-_G = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6],
+_G: list[list[float]] = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6],
       [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]  # fmt: skip
-_A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+_A: list[list[float]] = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
 
 def _both_axes(rows: list[list[float]]) -> Tensor:
@@ -62,6 +63,7 @@ def fits(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
         and x.shape[-1] % 4 == 0
         and x.shape[-2] % 4 == 0
         and min(weight.shape[:2]) >= 48

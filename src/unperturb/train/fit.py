@@ -7,12 +7,12 @@
         ...
     denoiser = state.averaged                  # the running average of the weights: what is kept
 
-Everything random about item i of step k comes from (seed, k, i) alone, and gradients are summed in a fixed order. So a run
-that was stopped after any step and taken up again gives the same weights, bit for bit, as one that was not; and the
+Everything random about item i of step k comes from (seed, k, i) alone, and gradients are summed in a fixed order. So a
+run that was stopped after any step and taken up again gives the same weights, bit for bit, as one that was not; and the
 number of threads changes nothing.
 
-On a processor each thread works through its own few items with single-threaded kernels. Kernels that share one operation
-among threads wait for the slowest of them hundreds of times a step; this way waits once.
+On a processor each thread works through its own few items with single-threaded kernels. Kernels that share one
+operation among threads wait for the slowest of them hundreds of times a step; this way waits once.
 """
 
 import copy
@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class FitSettings:
     """
 
     perturb: str
-    network: NetworkSettings = UNetSettings()
+    network: NetworkSettings = field(default_factory=UNetSettings)
     steps: int = 10_000
     batch: int = 4
     share: int = 2
@@ -100,7 +100,9 @@ class FitSettings:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.share, self.patch_size) < 1:
             raise UsageError("steps, batch, share and patch_size are at least 1")
-        if not (self.rate > 0 and self.clip > 0 and 0 <= self.decay <= 1 and 0 <= self.average < 1 and 0 <= self.gray <= 1):
+        if not (
+            self.rate > 0 and self.clip > 0 and 0 <= self.decay <= 1 and 0 <= self.average < 1 and 0 <= self.gray <= 1
+        ):
             raise UsageError("rate and clip are above 0, decay and gray lie in 0..1, average in 0..1 without 1")
 
     def rate_at(self, step: int) -> float:
@@ -146,7 +148,9 @@ class FitState:
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, settings: FitSettings, weights: Denoiser | None = None, device: torch.device | None = None) -> "FitState":
+    def start(
+        cls, settings: FitSettings, weights: Denoiser | None = None, device: torch.device | None = None
+    ) -> "FitState":
         """Begin a run, from fresh weights or from those of a denoiser with the same network.
 
         Raises
@@ -347,7 +351,7 @@ def _check_same(old: FitSettings, new: FitSettings, step: int, path: str | Path)
     if changed == ["steps"] and step <= (1 - new.decay) * min(old.steps, new.steps):
         return
     if changed:
+        differences = ", ".join(f"{key} {was[key]}, not {now[key]}" for key in changed)
         raise UsageError(
-            f"the run in {path} has other settings ({', '.join(f'{key} {was[key]}, not {now[key]}' for key in changed)}); "
-            "resume it with its own, or start a new run"
+            f"the run in {path} has other settings ({differences}); resume it with its own, or start a new run"
         )

@@ -226,7 +226,7 @@ def _errors(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) 
 
 
 def _middle(settings: FitSettings) -> float:
-    """The noise level to watch: the middle of what is trained."""
+    """Return the noise level to watch: the middle of what is trained."""
     from unperturb.model.level import Range
     from unperturb.model.spec import parse
 

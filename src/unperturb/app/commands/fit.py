@@ -11,28 +11,66 @@ from unperturb.app.progress import progress_line
 
 @click.command()
 @click.argument("data", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The model file to write.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The model file to write."
+)
 @click.option("--recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path), is_eager=True, expose_value=False,
               callback=lambda context, _, path: _use_recipe(context, path),
               help="A TOML file that sets any of the options below.")  # fmt: skip
-@click.option("--perturb", default="gaussian:sigma=0..0.25", show_default=True, help="The perturbation to undo, as a spec.")
-@click.option("--network", default="medium", show_default=True, help="Size of the network: tiny, small, medium or large.")
-@click.option("--channels", type=click.IntRange(1), default=1, show_default=True, help="1 for gray, 3 for colour and gray.")
+@click.option(
+    "--perturb", default="gaussian:sigma=0..0.25", show_default=True, help="The perturbation to undo, as a spec."
+)
+@click.option(
+    "--network", default="medium", show_default=True, help="Size of the network: tiny, small, medium or large."
+)
+@click.option(
+    "--channels", type=click.IntRange(1), default=1, show_default=True, help="1 for gray, 3 for colour and gray."
+)
 @click.option("--widths", default=None, help="Features a level, in place of the preset's, such as 64,128,256.")
-@click.option("--blocks", type=click.IntRange(1), default=None, help="Residual blocks a level, in place of the preset's.")
+@click.option(
+    "--blocks", type=click.IntRange(1), default=None, help="Residual blocks a level, in place of the preset's."
+)
 @click.option("--steps", type=click.IntRange(1), default=10_000, show_default=True, help="Updates of the weights.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Crops a step.")
 @click.option("--share", type=click.IntRange(1), default=2, show_default=True, help="Crops a thread works on at once.")
-@click.option("--patch-size", type=click.IntRange(8), default=96, show_default=True, help="Height and width of the crops.")
-@click.option("--gray", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of the crops in gray, for a colour network.")
-@click.option("--rate", type=float, default=2e-3, show_default=True, help="Learning rate.")
+@click.option(
+    "--patch-size", type=click.IntRange(8), default=96, show_default=True, help="Height and width of the crops."
+)
+@click.option(
+    "--gray",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the crops in gray, for a colour network.",
+)
+@click.option("--rate", type=float, default=1e-3, show_default=True, help="Learning rate.")
 @click.option("--warmup", type=click.IntRange(0), default=100, show_default=True, help="Steps over which it rises.")
-@click.option("--decay", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of the steps over which it falls to zero.")
-@click.option("--average", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True, help="Weight of the past in the running average of the weights.")
+@click.option(
+    "--decay",
+    type=click.FloatRange(0, 1),
+    default=0.4,
+    show_default=True,
+    help="Share of the steps over which it falls to zero.",
+)
+@click.option(
+    "--average",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.999,
+    show_default=True,
+    help="Weight of the past in the running average of the weights.",
+)
 @click.option("--clip", type=float, default=1.0, show_default=True, help="Largest norm of the gradient.")
-@click.option("--scales", default="1", show_default=True, help="Factors by which images are also reduced, such as 1,1.5,2.")
+@click.option(
+    "--scales", default="1", show_default=True, help="Factors by which images are also reduced, such as 1,1.5,2."
+)
 @click.option("--jpeg", default=None, help="JPEG quality of the reduced copies, such as 75..95.")
-@click.option("--held-out", type=click.IntRange(2), default=20, show_default=True, help="One image in so many is kept for validation.")
+@click.option(
+    "--held-out",
+    type=click.IntRange(2),
+    default=20,
+    show_default=True,
+    help="One image in so many is kept for validation.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @click.option("--name", default=None, help="The model's name, for its card.  [default: the file's]")
 @click.option("--description", default="", help="One sentence for its card.")
@@ -41,10 +79,17 @@ from unperturb.app.progress import progress_line
 @click.option("--half", is_flag=True, help="Store the weights in half precision.")
 @click.option("--resume", is_flag=True, help="Go on from the latest checkpoint, where there is one.")
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there already.")
-@click.option("--checkpoint", type=click.FloatRange(0), default=180.0, show_default=True, help="Seconds between checkpoints.")
+@click.option(
+    "--checkpoint", type=click.FloatRange(0), default=180.0, show_default=True, help="Seconds between checkpoints."
+)
 @click.option("--validate", type=click.IntRange(1), default=500, show_default=True, help="Steps between validations.")
 @click.option("--threads", type=click.IntRange(1), default=None, help="Threads to train with.  [default: all cores]")
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=None, help="Folder for decoded images.  [default: the user's cache]")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder for decoded images.  [default: the user's cache]",
+)
 @device_option
 @precision_option
 @json_option
@@ -56,7 +101,6 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
     """
     from unperturb.app.training import run_training
     from unperturb.model.machine import keep_freed_memory
-
 
     keep_freed_memory()
     with progress_line("training") as show:

@@ -1,0 +1,44 @@
+# Every target makes what it needs, on a machine that has nothing but Python (3.11 or later) and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check format bench docs clean
+
+demo: .venv/core  ## Restore a sample image, end to end, and name the pictures.
+	$(BIN)/unperturb demo -o demo
+
+test: .venv/dev  ## Run the tests.
+	$(BIN)/python -m pytest
+
+check: .venv/dev  ## Lint, formatting, types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev  ## Mend what can be mended by itself.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev  ## Measure quality and speed beside other methods.
+	$(BIN)/python -m benchmarks.denoise $(BENCH)
+
+docs: .venv/core  ## Write the page of commands anew.
+	$(BIN)/python -m unperturb.app.reference > docs/commands.md
+
+clean:  ## Remove the environment and everything that was made.
+	rm -rf .venv demo bench_results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; name one with PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/core: .venv/python pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+.venv/dev: .venv/core
+	$(INSTALL) -e '.[bench,dev]'
+	touch $@

@@ -1,0 +1,36 @@
+"""Work through many files: one that fails is named and does not stop the others."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from unperturb.app.outputs import Job
+from unperturb.errors import UnperturbError
+
+Told = dict[str, Any]
+
+
+def run_batch(jobs: list[Job], work: Callable[[int, Job], Told]) -> tuple[list[Told], list[dict[str, str]]]:
+    """Do each job, ``work(number, job)``; return what the good ones told, and the failures with their reasons.
+
+    Failures are named on standard error as they happen. A mistake of the program's own is a failure of that file, too.
+    """
+    results: list[Told] = []
+    failures: list[dict[str, str]] = []
+    for number, job in enumerate(jobs):
+        try:
+            results.append(work(number, job))
+        except (UnperturbError, MemoryError, OSError, RuntimeError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            reason = reason if str(job.source) in reason else f"{job.source}: {reason}"
+            click.echo(f"unperturb: {reason}", err=True)
+            failures.append({"input": str(job.source), "error": reason})
+    return results, failures
+
+
+def exit_code(results: list[Any], failures: list[Any]) -> int:
+    """Return 0 where all is done, 3 where some of it is, 1 where nothing is."""
+    if not failures:
+        return 0
+    return 3 if results else 1

@@ -1,0 +1,119 @@
+"""`unperturb restore`: the best guess, for files and folders."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from unperturb.app.batch import Told, exit_code, run_batch
+from unperturb.app.options import as_compute, compute_options, echo_json, json_option, model_option
+from unperturb.app.outputs import Job, plan
+from unperturb.app.progress import progress_line
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder for the results, or one file (with a suffix).",
+)
+@model_option
+@click.option(
+    "--sigma",
+    default="auto",
+    show_default=True,
+    help="Noise level in the file's own units (8-bit: grey levels), or auto.",
+)
+@click.option(
+    "--quality",
+    type=click.Choice(["fast", "best"]),
+    default="fast",
+    show_default=True,
+    help="best averages eight flips and rotations, at eight times the time.",
+)
+@click.option("--compare", is_flag=True, help="Write before and after side by side as well.")
+@click.option(
+    "--format",
+    "suffix",
+    type=click.Choice(["png", "tiff", "jpeg", "webp"]),
+    default=None,
+    help="Format of the results.  [default: the input's]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
+@compute_options
+@json_option
+def restore(
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    model: str,
+    sigma: str,
+    quality: str,
+    compare: bool,
+    suffix: str | None,
+    overwrite: bool,
+    dry_run: bool,
+    device: str,
+    precision: str,
+    tile: str,
+    as_json: bool,
+) -> None:
+    """Restore INPUTS, image files or folders of them, from noise.
+
+    The result keeps size, bit depth, channels, format and metadata of its input.
+    """
+    level = _sigma(sigma)
+    jobs = plan(inputs, output, "restored", f".{suffix}" if suffix else None, overwrite=overwrite)
+    if dry_run:
+        _tell([{"input": str(job.source), "output": str(job.target)} for job in jobs], [], as_json=as_json)
+        return
+
+    from unperturb.app.restoring import Restoring
+    from unperturb.model.checkpoint import load
+    from unperturb.model.machine import keep_freed_memory
+
+    keep_freed_memory()
+    restoring = Restoring(load(model), level, quality, as_compute(device, precision, tile), compare, overwrite)
+    start = time.monotonic()
+    with progress_line("restoring") as show:
+
+        def work(number: int, job: Job) -> Told:
+            # A file counts a thousand, so that the tiles of a large one move the line.
+            return restoring(
+                job, lambda part, all_: show(1000 * number + 1000 * part // all_, 1000 * len(jobs), job.source.name)
+            )
+
+        results, failures = run_batch(jobs, work)
+    _tell(results, failures, as_json=as_json, seconds=time.monotonic() - start)
+    sys.exit(exit_code(results, failures))
+
+
+def _sigma(text: str) -> float | None:
+    """Read ``auto`` or a number."""
+    if text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise click.UsageError(f"--sigma is auto or a number of at least 0, in the file's units; got {text!r}")
+    return value
+
+
+def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool, seconds: float | None = None) -> None:
+    if as_json:
+        echo_json(
+            {"results": results, "failures": failures, **({} if seconds is None else {"seconds": round(seconds, 2)})}
+        )
+        return
+    for result in results:
+        sigma = result.get("sigma")
+        levels = f"  (sigma {sigma:.3g})" if isinstance(sigma, float) else ""
+        click.echo(f"{result['output']}{levels}")
+        if "compare" in result:
+            click.echo(result["compare"])

@@ -1,0 +1,122 @@
+"""From one image file to its restored one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.app.outputs import Job
+from unperturb.data.recording import Index, Recording, check_finite, read, write
+from unperturb.errors import UsageError
+from unperturb.infer.restore import Compute, Progress, as_sigma, restore
+from unperturb.model.denoiser import Denoise
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """How to restore files.
+
+    Attributes
+    ----------
+    denoise
+        The denoiser.
+    sigma
+        Noise level in the units of the file, or None to estimate it for every plane.
+    quality, compute
+        As for `restore`.
+    compare
+        Whether to write before and after as one picture as well.
+    overwrite
+        Whether results may replace files.
+    """
+
+    denoise: Denoise
+    sigma: float | None = None
+    quality: str = "fast"
+    compute: Compute = field(default_factory=Compute)
+    compare: bool = False
+    overwrite: bool = False
+
+    def __call__(self, job: Job, progress: Progress | None = None) -> dict[str, Any]:
+        """Restore one file, and tell what was done: input, output, shape, sigma in the file's units.
+
+        Raises
+        ------
+        UnperturbError
+            Where the file cannot be read, restored or written.
+        """
+        recording = read(job.source)
+        check_finite(recording, job.source)
+        levels: list[float] = []
+        restored = recording.with_planes(self._planes(recording, levels, progress))
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        write(restored, job.target, overwrite=self.overwrite)
+        told = {
+            "input": str(job.source),
+            "output": str(job.target),
+            "shape": list(recording.values.shape),
+            "sigma": levels[0] if len(levels) == 1 else levels,
+        }
+        if self.compare:
+            picture = compare_path(job.target)
+            write(side_by_side(recording, restored), picture, overwrite=self.overwrite)
+            told["compare"] = str(picture)
+        return told
+
+    def _planes(
+        self, recording: Recording, levels: list[float], progress: Progress | None
+    ) -> Iterator[tuple[Index, NDArray[np.float32]]]:
+        axis = -1 if recording.is_colour else None
+        scale = recording.full_scale
+        if self.sigma is not None and recording.values.dtype.kind == "f" and self.sigma > np.ptp(recording.values):
+            raise UsageError(
+                f"sigma {self.sigma:g} is larger than the whole range of a float file's values, "
+                f"{np.ptp(recording.values):g}; it is in the units of the file"
+            )
+        n_planes = int(np.prod(recording.stack_shape))
+        for number, (index, plane) in enumerate(recording.planes()):
+            sigma = as_sigma(plane, axis, None if self.sigma is None else self.sigma / scale)
+            levels.append(float(sigma * scale))
+
+            def show(tile: int, total: int, number: int = number) -> None:
+                if progress is not None:
+                    progress(number * total + tile, n_planes * total)
+
+            yield (
+                index,
+                restore(
+                    plane,
+                    self.denoise,
+                    sigma,
+                    channel_axis=axis,
+                    quality=self.quality,
+                    compute=self.compute,
+                    progress=show,
+                ),
+            )
+
+
+def compare_path(target: Path) -> Path:
+    """Return where the picture of before and after goes: a PNG beside the result."""
+    return target.with_name(f"{target.stem}_compare.png")
+
+
+def side_by_side(before: Recording, after: Recording) -> Recording:
+    """Return one 8-bit picture with before on the left and after on the right; of a stack, the first plane.
+
+    Float files and deep integers are shown between the 0.1 and 99.9 percentile of what is before, if they do not fill
+    their range.
+    """
+    index = next(iter(np.ndindex(before.stack_shape)))
+    pair = [recording.as_float()[index] for recording in (before, after)]
+    if before.values.dtype != np.uint8:
+        low, high = np.percentile(pair[0], (0.1, 99.9))
+        pair = [(values - low) / max(high - low, 1e-12) for values in pair]
+    gap = np.ones((pair[0].shape[0], max(2, pair[0].shape[1] // 100), *pair[0].shape[2:]), np.float32)
+    joined = np.concatenate([pair[0], gap, pair[1]], axis=1)
+    levels = np.rint(joined.clip(0, 1) * 255).astype(np.uint8)
+    picture = Recording(levels, before.axes.lstrip("STCZ") if levels.ndim == 2 else "YXC", "png")
+    return replace(picture, metadata={key: before.metadata[key] for key in ("icc",) if key in before.metadata})

@@ -1,0 +1,55 @@
+"""The demonstration: a sample photograph, noise, and what is made of it."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unperturb.app.outputs import Job
+from unperturb.app.restoring import Restoring
+from unperturb.data.recording import Recording, write
+from unperturb.infer.evaluate import perturb
+from unperturb.infer.metrics import psnr
+from unperturb.infer.restore import Compute
+from unperturb.model.checkpoint import load
+from unperturb.model.machine import keep_freed_memory
+from unperturb.model.perturbation import Gaussian
+
+
+def run_demo(folder: Path, model: str, sigma: float, seed: int, compute: Compute) -> dict[str, Any]:
+    """Write ``clean.png``, ``noisy.png``, ``noisy_restored.png`` and a comparison to a folder, replacing them.
+
+    Returns
+    -------
+    dict
+        Noise level found, PSNR before and after, seconds, and the pictures.
+    """
+    keep_freed_memory()
+    clean = sample_photograph()
+    noisy, _ = perturb(clean.as_float(), Gaussian(sigma / 255), seed, "demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    before, after = folder / "noisy.png", folder / "noisy_restored.png"
+    recording = clean.with_float(noisy)
+    write(clean, folder / "clean.png", overwrite=True)
+    write(recording, before, overwrite=True)
+    start = time.perf_counter()
+    told = Restoring(load(model), compute=compute, compare=True, overwrite=True)(Job(before, after))
+    seconds = time.perf_counter() - start
+    from unperturb.data.recording import read
+
+    return {
+        "sigma": told["sigma"],
+        "psnr_noisy": psnr(clean.as_float(), recording.as_float()),
+        "psnr_restored": psnr(clean.as_float(), read(after).as_float()),
+        "seconds": seconds,
+        "pictures": [str(path) for path in (folder / "clean.png", before, after, Path(told["compare"]))],
+    }
+
+
+def sample_photograph() -> Recording:
+    """Return a colour photograph that comes with scikit-image: a cat, 451 by 300 pixels."""
+    from skimage import data
+
+    return replace(Recording(np.asarray(data.chelsea()), "YXC", "png"))

@@ -1,0 +1,294 @@
+"""The command line, with real files: what it writes, what it says, and how it ends."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from unperturb.app.cli import main
+from unperturb.model.checkpoint import save_model
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import UNetSettings
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A small model, so that these tests are about files and words, and not about quality."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_model(Denoiser(Card(UNetSettings(channels=3, widths=(8, 16), blocks=1), name="small")), path)
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command line in this process; returns exit code, standard output and standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+            sys.exit(0)
+        told = capsys.readouterr()
+        return stopped.value.code or 0, told.out, told.err
+
+    return call
+
+
+def picture(path, size=(24, 31), seed=0, mode="RGB", **options):
+    channels = {"L": (), "RGB": (3,), "RGBA": (4,), "LA": (2,)}[mode]
+    values = np.random.default_rng(seed).normal(128, 20, (*size, *channels)).clip(0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path, **options)
+    return values
+
+
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def test_restore_writes_beside_its_input(run, model, tmp_path):
+    picture(tmp_path / "a.png")
+    code, out, _ = run("restore", tmp_path / "a.png", "--model", model, "--sigma", "20")
+    assert code == 0
+    assert out.strip().startswith(str(tmp_path / "a_restored.png"))
+    assert opened(tmp_path / "a_restored.png").size == (31, 24)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_restore_keeps_the_kind_of_image_and_its_alpha(run, model, tmp_path, mode):
+    values = picture(tmp_path / "a.png", mode=mode)
+    assert run("restore", tmp_path / "a.png", "--model", model, "--sigma", "20")[0] == 0
+    result = opened(tmp_path / "a_restored.png")
+    assert result.mode == mode
+    if mode.endswith("A"):
+        assert (np.asarray(result)[..., -1] == values[..., -1]).all()
+
+
+def test_restore_a_stack_page_by_page(run, model, tmp_path):
+    stack = np.random.default_rng(0).integers(0, 65535, (3, 20, 24), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack")
+    code, out, _ = run("restore", tmp_path / "s.tif", "--model", model, "--sigma", "900", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["results"][0]["sigma"] == [900.0] * 3
+    restored = tifffile.imread(tmp_path / "s_restored.tif")
+    assert restored.shape == stack.shape
+    assert restored.dtype == np.uint16
+
+
+def test_restore_keeps_the_units_of_a_float_file(run, tmp_path, model):
+    values = (np.random.default_rng(0).normal(0, 1, (32, 32)) * 1000 + 5000).astype(np.float32)
+    tifffile.imwrite(tmp_path / "f.tif", values)
+    assert run("restore", tmp_path / "f.tif", "--model", model, "--sigma", "0")[0] == 0
+    restored = tifffile.imread(tmp_path / "f_restored.tif")
+    assert restored.dtype == np.float32
+    assert np.abs(restored.mean() / values.mean() - 1) < 0.5
+
+
+def test_a_tree_of_folders_is_kept_and_results_are_not_restored_again(run, model, tmp_path):
+    for name in ("in/a.png", "in/deep/b.jpg", "in/deep/c.webp"):
+        picture(tmp_path / name)
+    code, _, _ = run("restore", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--sigma", "9", "--compare")
+    assert code == 0
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    assert [name for name in found if "compare" not in name] == [
+        "a_restored.png",
+        "deep/b_restored.jpg",
+        "deep/c_restored.webp",
+    ]
+    assert len(found) == 6
+    code, out, _ = run("restore", tmp_path / "out", "--dry-run", "--json", "--overwrite", "--model", model)
+    assert code == 1
+    assert not out
+
+
+def test_nothing_is_overwritten_without_being_told(run, model, tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "a_restored.png").write_text("mine")
+    code, _, err = run("restore", tmp_path / "a.png", "--model", model)
+    assert code == 1
+    assert "--overwrite" in err
+    assert (tmp_path / "a_restored.png").read_text() == "mine"
+    assert run("restore", tmp_path / "a.png", "--model", model, "--overwrite", "--sigma", "5")[0] == 0
+    assert opened(tmp_path / "a_restored.png").size == (31, 24)
+
+
+def test_dry_run_writes_nothing(run, model, tmp_path):
+    picture(tmp_path / "a.png")
+    code, out, _ = run("restore", tmp_path / "a.png", "--dry-run", "--model", model)
+    assert code == 0
+    assert "a_restored.png" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_one_bad_file_does_not_stop_the_others(run, model, tmp_path):
+    for number in range(4):
+        picture(tmp_path / f"{number}.png", seed=number)
+    (tmp_path / "2.png").write_text("this is text")
+    code, out, err = run("restore", tmp_path, "-o", tmp_path / "out", "--model", model, "--sigma", "9", "--json")
+    told = json.loads(out)
+    assert code == 3
+    assert len(told["results"]) == 3
+    assert len(told["failures"]) == 1
+    assert "2.png" in err
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+BAD = {
+    "text": b"this is text, not an image",
+    "empty": b"",
+    "truncated": None,
+    "huge": None,
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(run, model, tmp_path, kind):
+    path = tmp_path / "bad.png"
+    picture(path)
+    whole = path.read_bytes()
+    content = BAD[kind]
+    if kind == "truncated":
+        content = whole[: len(whole) // 2]
+    if kind == "huge":
+        import struct
+        import zlib
+
+        header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+        content = whole[:8] + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
+    path.write_bytes(content)
+    code, out, err = run("restore", path, "--model", model)
+    assert code == 1
+    assert not out
+    assert err.startswith("unperturb: ")
+    assert "bad.png" in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bad.png"]
+
+
+def test_values_that_are_not_finite(run, model, tmp_path):
+    values = np.ones((16, 16), np.float32)
+    values[3, 7] = np.nan
+    tifffile.imwrite(tmp_path / "n.tif", values)
+    code, _, err = run("restore", tmp_path / "n.tif", "--model", model)
+    assert code == 1
+    assert "row 3" in err
+    assert not (tmp_path / "n_restored.tif").exists()
+
+
+def test_missing_input_missing_model_and_wrong_model(run, model, tmp_path):
+    picture(tmp_path / "a.png")
+    assert run("restore", tmp_path / "no.png", "--model", model)[0] == 1
+    code, _, err = run("restore", tmp_path / "a.png", "--model", "nothing")
+    assert (code, "natural" in err) == (1, True)
+    code, _, err = run("restore", tmp_path / "a.png", "--model", tmp_path / "a.png")
+    assert (code, "not a model file" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--sigma", "-3"],
+        ["--sigma", "many"],
+        ["--tile", "2"],
+        ["--quality", "great"],
+        ["--nonsense"],
+        ["--format", "gif"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2(run, model, tmp_path, arguments):
+    picture(tmp_path / "a.png")
+    code, _, err = run("restore", tmp_path / "a.png", "--model", model, *arguments)
+    assert code == 2
+    assert err
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_unwritable_place_is_one_sentence(run, model, tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run("restore", tmp_path / "a.png", "-o", tmp_path / "file" / "sub", "--model", model, "--sigma", "5")
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_jpeg_to_png(run, model, tmp_path):
+    picture(tmp_path / "a.jpg")
+    assert run("restore", tmp_path / "a.jpg", "--model", model, "--format", "png", "--sigma", "5")[0] == 0
+    assert opened(tmp_path / "a_restored.png").format == "PNG"
+
+
+def test_evaluate_tells_the_same_in_any_order_and_is_seeded_by_image(run, model, tmp_path):
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name, seed=ord(name[0]), mode="L")
+    spec = "gaussian:sigma=0.1"
+    code, out, _ = run("evaluate", tmp_path, "--model", model, "--perturb", spec, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["images"] == 2
+    assert {"psnr", "ssim", "per_image"} <= told.keys()
+    one = json.loads(run("evaluate", tmp_path / "b.png", "--model", model, "--perturb", spec, "--json")[1])
+    assert one["per_image"][0]["psnr"] == told["per_image"][1]["psnr"]
+    assert told["per_image"][0]["psnr_perturbed"] == pytest.approx(20, abs=0.6)
+
+
+def test_evaluate_refuses_a_spec_it_cannot_read(run, model, tmp_path):
+    picture(tmp_path / "a.png")
+    code, _, err = run("evaluate", tmp_path, "--model", model, "--perturb", "gausian:sigma=0.1")
+    assert code == 2
+    assert "gaussian" in err
+
+
+def test_info(run, model):
+    assert "natural" in run("info")[1]
+    assert json.loads(run("info", model, "--json")[1])["name"] == "small"
+
+
+def test_demo_names_the_pictures_it_wrote(run, model, tmp_path):
+    code, out, _ = run("demo", "-o", tmp_path / "demo", "--model", model, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert all((tmp_path / "demo" / path.split("/")[-1]).is_file() for path in told["pictures"])
+
+
+def test_fit_then_restore_with_it(run, tmp_path):
+    for number in range(3):
+        picture(tmp_path / "in" / f"{number}.png", size=(48, 48), seed=number)
+    target = tmp_path / "mine.safetensors"
+    arguments = ["fit", tmp_path / "in", "-o", target, "--network", "tiny", "--steps", "4", "--patch-size", "32", "--held-out", "2",
+                 "--cache", tmp_path / "cache", "--validate", "2", "--json"]  # fmt: skip
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert json.loads(out)["steps"] == 4
+    assert [json.loads(line)["step"] for line in (tmp_path / "mine.log.jsonl").read_text().splitlines()] == [2, 4]
+    assert run(*arguments)[0] == 1
+    assert run("restore", tmp_path / "in" / "0.png", "--model", target, "--sigma", "9")[0] == 0
+
+
+def test_a_recipe_sets_options_and_the_command_line_wins(run, tmp_path):
+    picture(tmp_path / "in" / "0.png", size=(48, 48))
+    picture(tmp_path / "in" / "1.png", size=(48, 48))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('network = "tiny"\nsteps = 9\npatch-size = 32\nheld-out = 2\n')
+    code, out, _ = run("fit", tmp_path / "in", "--recipe", recipe, "--steps", "2", "-o", tmp_path / "m.safetensors",
+                       "--cache", tmp_path / "cache", "--json")  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["steps"] == 2
+    recipe.write_text("stepps = 9\n")
+    code, _, err = run("fit", tmp_path / "in", "--recipe", recipe, "-o", tmp_path / "n.safetensors")
+    assert code == 2
+    assert "stepps" in err
+
+
+def test_import_loads_no_torch_and_progress_is_not_on_stdout():
+    code = "import sys, unperturb; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

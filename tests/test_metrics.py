@@ -1,0 +1,153 @@
+"""The numbers of the field are those of scikit-image, and evaluation perturbs every image the same whatever is beside it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from unperturb.errors import UsageError
+from unperturb.infer.evaluate import evaluate_image, perturb
+from unperturb.infer.metrics import psnr, ssim
+from unperturb.infer.restore import Compute
+from unperturb.model.spec import parse
+
+SIGMA = 25 / 255
+GAUSSIAN = parse(f"gaussian:sigma={SIGMA}")
+EXACTLY = Compute(device="cpu", precision="float32")
+
+
+def camera(side: int = 96) -> np.ndarray:
+    return (data.camera()[100 : 100 + side, 200 : 200 + side] / 255).astype(np.float32)
+
+
+def astronaut(side: int = 64) -> np.ndarray:
+    return (data.astronaut()[:side, 200 : 200 + side] / 255).astype(np.float32)
+
+
+def noisy(clean: np.ndarray, seed: int = 0) -> np.ndarray:
+    return (clean + SIGMA * np.random.default_rng(seed).standard_normal(clean.shape)).astype(np.float32)
+
+
+# --- Metrics ----------------------------------------------------------------------------------------------------------
+
+
+def test_psnr_is_its_formula():
+    clean, estimate = camera(), noisy(camera())
+    mean_square = np.mean((clean.astype(float) - estimate.astype(float)) ** 2)
+    assert psnr(clean, estimate) == pytest.approx(-10 * math.log10(mean_square), abs=1e-9)
+    assert psnr(clean, estimate) == pytest.approx(peak_signal_noise_ratio(clean, estimate, data_range=1), abs=1e-5)
+
+
+def test_psnr_of_noise_of_25_grey_levels_is_20_17_db():
+    """Breaks: the noisy image clipped; the data range taken from the values."""
+    clean = camera(400)
+    assert psnr(clean, noisy(clean)) == pytest.approx(20.17, abs=0.02)
+
+
+def test_psnr_does_not_depend_on_the_units():
+    clean, estimate = camera(), noisy(camera())
+    assert psnr(255 * clean, 255 * estimate, data_range=255) == pytest.approx(psnr(clean, estimate), abs=1e-6)
+
+
+def test_psnr_of_the_same_is_infinite():
+    assert psnr(camera(), camera()) == math.inf
+
+
+def test_integers_do_not_wrap():
+    low, high = np.zeros((16, 16), np.uint8), np.full((16, 16), 255, np.uint8)
+    assert psnr(low, high, data_range=255) == psnr(high, low, data_range=255) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("clean", "axis"), [(camera(), None), (astronaut(), -1), (astronaut().transpose(2, 0, 1), 0)])
+def test_ssim_is_that_of_the_paper(clean, axis):
+    """Wang et al. 2004, as scikit-image documents it: Gaussian weights, sigma 1.5, no sample covariance."""
+    expected = structural_similarity(
+        clean.astype(float), noisy(clean).astype(float), data_range=1, channel_axis=axis,
+        gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    )  # fmt: skip
+    assert ssim(clean, noisy(clean), channel_axis=axis) == pytest.approx(expected, abs=1e-6)
+    assert ssim(clean, clean, channel_axis=axis) == pytest.approx(1)
+
+
+def test_ssim_of_colour_is_the_mean_over_channels():
+    clean, estimate = astronaut(), noisy(astronaut())
+    alone = [ssim(clean[..., channel], estimate[..., channel]) for channel in range(3)]
+    assert ssim(clean, estimate, channel_axis=-1) == pytest.approx(np.mean(alone))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((10, 40), None), ((40, 10), None), ((10, 40, 12), -1), ((3, 40, 10), 0)])
+def test_ssim_of_less_than_a_window_is_nan(shape, axis):
+    assert math.isnan(ssim(np.zeros(shape), np.zeros(shape), channel_axis=axis))
+
+
+# --- Evaluation -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clean", [camera(), astronaut()], ids=["gray", "colour"])
+def test_noise_comes_from_seed_and_name_alone(clean):
+    before = clean.copy()
+    first, sigma = perturb(clean, GAUSSIAN, 0, "a.png")
+    perturb(clean, GAUSSIAN, 0, "b.png")
+    again, _ = perturb(clean, GAUSSIAN, 0, "a.png")
+    assert sigma == pytest.approx(SIGMA)
+    assert np.array_equal(first, again)
+    assert np.array_equal(clean, before)
+    assert first.shape == clean.shape
+    for seed, name in ((1, "a.png"), (0, "b.png")):
+        assert not np.array_equal(first, perturb(clean, GAUSSIAN, seed, name)[0])
+    residual = first - clean
+    assert residual.std() == pytest.approx(SIGMA, rel=0.03)
+    if clean.ndim == 3:
+        assert abs(np.corrcoef(residual[..., 0].ravel(), residual[..., 1].ravel())[0, 1]) < 0.06
+
+
+def test_the_perturbed_image_is_not_clipped():
+    values, _ = perturb(np.zeros((16, 16), np.float32), GAUSSIAN, 0, "a")
+    assert values.min() < 0
+
+
+def test_a_level_that_is_not_stated_is_not_known():
+    values, sigma = perturb(camera(), parse("poisson:gain=0.01"), 0, "a")
+    assert sigma is None
+    assert values.shape == (96, 96)
+
+
+def test_erased_components_are_refused():
+    with pytest.raises(UsageError, match="erases components"):
+        perturb(camera(), parse("erase:fraction=0.5"), 0, "a")
+
+
+def test_doing_nothing_scores_what_was_given():
+    """But for clipping, which the answer gets as it would in a file."""
+    score = evaluate_image(camera(), lambda x, _: x, GAUSSIAN, name="a", compute=EXACTLY)
+    values, _ = perturb(camera(), GAUSSIAN, 0, "a")
+    assert score.psnr_perturbed == pytest.approx(psnr(camera(), values))
+    assert score.ssim_perturbed == pytest.approx(ssim(camera(), values))
+    assert score.psnr == pytest.approx(psnr(camera(), values.clip(0, 1)))
+    assert score.ssim == pytest.approx(ssim(camera(), values.clip(0, 1)))
+
+
+@pytest.mark.parametrize("clean", [camera(), astronaut()], ids=["gray", "colour"])
+def test_knowing_the_answer_scores_best(clean):
+    planes = torch.from_numpy(np.atleast_3d(clean).transpose(2, 0, 1).copy())[None]
+    score = evaluate_image(clean, lambda _, sigma: planes + 0 * sigma, GAUSSIAN, name="a", compute=EXACTLY)
+    assert score.psnr == math.inf
+    assert score.ssim == pytest.approx(1)
+    assert score.psnr_perturbed == pytest.approx(20.17, abs=0.3)
+
+
+def test_the_level_is_told_or_kept_from_the_denoiser():
+    levels = []
+
+    def watch(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        levels.append(float(sigma))
+        return x
+
+    for blind in (False, True):
+        evaluate_image(camera(), watch, GAUSSIAN, name="a", blind=blind, compute=EXACTLY)
+    assert levels[0] == pytest.approx(SIGMA)
+    assert levels[1] != levels[0]
+    assert levels[1] == pytest.approx(SIGMA, rel=0.2)
