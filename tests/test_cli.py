@@ -18,7 +18,7 @@ from unperturb.model.network import UNetSettings
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """A small model, so that these tests are about files and words, and not about quality."""
+    """Write a small model, so that these tests are about files and words, and not about quality."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_model(Denoiser(Card(UNetSettings(channels=3, widths=(8, 16), blocks=1), name="small")), path)
@@ -195,19 +195,11 @@ def test_missing_input_missing_model_and_wrong_model(run, model, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ["--sigma", "-3"],
-        ["--sigma", "many"],
-        ["--tile", "2"],
-        ["--quality", "great"],
-        ["--nonsense"],
-        ["--format", "gif"],
-    ],
-    ids=" ".join,
+    ["--sigma -3", "--sigma many", "--tile 2", "--quality great", "--nonsense", "--format gif"],
 )
 def test_wrong_usage_is_exit_code_2(run, model, tmp_path, arguments):
     picture(tmp_path / "a.png")
-    code, _, err = run("restore", tmp_path / "a.png", "--model", model, *arguments)
+    code, _, err = run("restore", tmp_path / "a.png", "--model", model, *arguments.split())
     assert code == 2
     assert err
     assert len(list(tmp_path.iterdir())) == 1
@@ -264,8 +256,8 @@ def test_fit_then_restore_with_it(run, tmp_path):
     for number in range(3):
         picture(tmp_path / "in" / f"{number}.png", size=(48, 48), seed=number)
     target = tmp_path / "mine.safetensors"
-    arguments = ["fit", tmp_path / "in", "-o", target, "--network", "tiny", "--steps", "4", "--patch-size", "32", "--held-out", "2",
-                 "--cache", tmp_path / "cache", "--validate", "2", "--json"]  # fmt: skip
+    arguments = ["fit", tmp_path / "in", "-o", target, "--network", "tiny", "--steps", "4", "--patch-size", "32",
+                 "--held-out", "2", "--cache", tmp_path / "cache", "--validate", "2", "--json"]  # fmt: skip
     code, out, _ = run(*arguments)
     assert code == 0
     assert json.loads(out)["steps"] == 4

@@ -70,12 +70,12 @@ def test_clean_photographs_get_next_to_nothing(name):
 
 def test_noise_on_nothing_is_estimated_without_bias():
     # Sorting patches by one band must select nothing in the other: the mean over many draws is the truth.
-    estimates = [estimate_sigma(noise((128, 128), seed)) for seed in range(100)]
-    assert np.mean(estimates) == pytest.approx(1, abs=0.025)
-    assert np.std(estimates) < 0.04
+    estimates = [estimate_sigma(noise((128, 128), seed)) for seed in range(50)]
+    assert np.mean(estimates) == pytest.approx(1, abs=0.015)
+    assert np.std(estimates) < 0.035
 
 
-def test_many_weak_textures_read_as_none():
+def test_texture_in_one_direction_at_a_time_is_no_noise():
     # A sum of one function a direction has no energy that is fast in both, however steep it is.
     y, x = np.mgrid[:128, :128]
     assert estimate_sigma(np.sin(2.0 * x) + np.where(y % 7 < 3, 5.0, 0.0) + 0.1 * x) == pytest.approx(0, abs=1e-12)
@@ -130,10 +130,14 @@ def test_constant_margins_do_not_count(fill):
 
 
 def test_saturated_regions_do_not_count():
-    noisy = as_8bit(128 + 15 * noise((256, 256)))
-    noisy[40:160, 40:200] = 255
-    noisy[200:, :100] = 0
-    assert estimate_sigma(noisy) == pytest.approx(15, rel=0.06)
+    estimates = []
+    for seed in range(12):
+        noisy = as_8bit(128 + 15 * noise((256, 256), seed))
+        noisy[40:160, 40:200] = 255
+        noisy[200:, :100] = 0
+        estimates.append(estimate_sigma(noisy))
+    assert np.mean(estimates) == pytest.approx(15, rel=0.03)
+    assert np.std(estimates) < 0.05 * 15
 
 
 def test_channels():

@@ -30,8 +30,8 @@ _HOMES = {
     "unperturb.model.level": ["Range"],
     "unperturb.model.network": ["PRESETS", "UNet", "UNetSettings", "VectorNet", "VectorNetSettings"],
     "unperturb.model.perturbation": [
-        "Block", "Blur", "Composition", "Downsample", "Erase", "Gaussian", "Impulse", "Jpeg", "Perturbation", "Perturbed",
-        "Poisson", "PoissonGaussian", "Speckle",
+        "Block", "Blur", "Composition", "Downsample", "Erase", "Gaussian", "Impulse", "Jpeg", "Perturbation",
+        "Perturbed", "Poisson", "PoissonGaussian", "Speckle",
     ],
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
     "unperturb.train.fit": ["FitSettings", "FitState", "Progress", "fit"],

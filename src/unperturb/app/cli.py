@@ -1,7 +1,6 @@
 """The command group. Each verb lives in a file of its own in `commands`, and is imported when it is called."""
 
 import importlib
-import os
 import sys
 import traceback
 
@@ -46,7 +45,6 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some inputs failed and the rest are done."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch allocates: see machine.keep_freed_memory
     try:
         cli.main(arguments, prog_name="unperturb", standalone_mode=False)
     except click.exceptions.Exit as error:

@@ -53,8 +53,9 @@ def estimate_sigma(image: _Reals, channel_axis: int | None = None) -> float:
     The same image always gives the same answer. Values piled up at the image's own minimum or maximum (clipping,
     saturation) are avoided, as far as there are others, and constant margins are cut off.
 
-    What is measured is white noise. Noise that was smoothed (demosaicking, strong JPEG, resizing) has lost its highest
-    frequencies and is underestimated; noise that varies over the image is answered for its quieter parts.
+    What is measured is white noise. Noise that was smoothed (a camera's own processing, JPEG, resizing) has lost the
+    frequencies that are looked at, and can go unseen altogether; noise that varies over the image is answered for its
+    quieter parts, and a noise-free region inside (other than at the extreme values) for the whole.
 
     Parameters
     ----------

@@ -80,9 +80,8 @@ def keep_freed_memory() -> None:
 
     By default the C library gives every large array back to the system and asks for it anew, and the system clears each
     page again: measured here, that took longer than the arithmetic. Only glibc knows these settings; elsewhere nothing
-    happens. The huge pages are torch's own setting, read when it first allocates.
+    happens.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
