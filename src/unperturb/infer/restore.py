@@ -160,12 +160,8 @@ class _Runner:
         return total / np.float32(8)
 
     def _answer(self, planes: FloatArray, level: FloatArray | float) -> FloatArray:
-        x = torch.from_numpy(np.ascontiguousarray(planes))[None].to(self.device)
-        sigma = (
-            torch.from_numpy(np.ascontiguousarray(level))[None, None]
-            if isinstance(level, np.ndarray)
-            else torch.tensor(level)
-        )
+        x = torch.from_numpy(np.array(planes))[None].to(self.device)  # a copy, for the denoiser to do with as it likes
+        sigma = torch.from_numpy(np.array(level))[None, None] if isinstance(level, np.ndarray) else torch.tensor(level)
         with torch.no_grad(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             answer: Tensor = self.denoise(x, sigma.to(x))
         return answer[0].float().cpu().numpy()

@@ -262,11 +262,12 @@ class Residual(nn.Module):
 
 
 class Convolution2d(nn.Conv2d):
-    """A 3 × 3 convolution without bias, that takes the faster way where there is one in training."""
+    """A 3 × 3 convolution without bias, that takes the faster way where there is one."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``(batch, channel, height, width)``."""
-        if torch.is_grad_enabled() and self.weight.requires_grad and winograd.fits(x, self.weight):
+        training = torch.is_grad_enabled() and self.weight.requires_grad
+        if winograd.pays(x, self.weight, training=training):
             return winograd.convolve(x, self.weight)
         return super().forward(x)
 
