@@ -95,7 +95,7 @@ def test_quality_is_of_the_clipped_answer_and_bad_answers_are_refused():
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("name", [name for name in peers.PEERS if name != "BM3D"])
 def test_peers_remove_noise(name, colour):
-    """Seen to fail with OpenCV's colours left in its own order, and with sigma in grey levels."""
+    """Seen to fail with OpenCV's colours left in its own order, and with scikit-image's means given sigma of 255."""
     pytest.importorskip("cv2")
     pytest.importorskip("pywt")
     values = images.shipped("coffee").values[100:196, 100:196]

@@ -56,7 +56,10 @@ def noise(*shape: int) -> torch.Tensor:
     ],
 )
 def test_offset_and_scale_are_a_change_of_units(network, shape, level):
-    """D in other units, of values in those units, is D. Breaks: sigma not divided by the scale; the offset not added."""
+    """D in other units, of values in those units, is D.
+
+    Breaks: sigma not divided by the scale; the offset not added.
+    """
     plain = denoiser(Card(network))
     other = denoiser(Card(network, offset=100.0, scale=50.0))
     x = noise(*shape)
@@ -195,7 +198,9 @@ DAMAGED: dict[str, Callable[[Path, bytes], object]] = {
 def test_what_is_no_model_is_refused_by_name(damage, tmp_path):
     path = tmp_path / "model.safetensors"
     DAMAGED[damage](path, model_bytes(tmp_path))
-    with pytest.raises(ModelError, match=r"model\.safetensors is (not a model file, or it is damaged|a safetensors file, but)"):
+    with pytest.raises(
+        ModelError, match=r"model\.safetensors is (not a model file, or it is damaged|a safetensors file, but)"
+    ):
         load(path)
 
 
@@ -213,7 +218,15 @@ def test_a_pickle_is_never_run(tmp_path):
 
 @pytest.mark.parametrize(
     "texts",
-    [{}, {"card": ""}, {"card": "{"}, {"card": "[]"}, {"card": "3"}, {"card": '{"network": 3}'}, {"card": '{"network": {}}'}],
+    [
+        {},
+        {"card": ""},
+        {"card": "{"},
+        {"card": "[]"},
+        {"card": "3"},
+        {"card": '{"network": 3}'},
+        {"card": '{"network": {}}'},
+    ],
     ids=str,
 )
 def test_a_card_that_cannot_be_read_is_refused(texts, tmp_path):

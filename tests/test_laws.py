@@ -4,17 +4,33 @@ Tolerances are Monte-Carlo standard errors of the sample that was drawn. Each te
 purpose to see it fail.
 """
 
+import json
 import math
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from skimage import data
 from torch import Tensor
 
+from unperturb.data.patches import Preparation, open_patches
+from unperturb.infer.restore import HALO, TILE, Compute, restore
+from unperturb.model.checkpoint import load
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import PRESETS, NetworkSettings, UNetSettings, VectorNetSettings
 from unperturb.model.spec import PERTURBATIONS, parse
+from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.train.run import Habits, RunFiles, train
 
 
 def assert_within_4_se(per_item: Tensor, stated: float) -> None:
@@ -186,3 +202,256 @@ def test_specs_read_and_written_give_themselves(word):
         assert parse(str(perturbation)) == perturbation
         assert str(parse(str(perturbation))) == str(perturbation)
     assert str(parse(word.spec)) == word.spec.replace("=1.0", "=1")
+
+
+# --- Law 11: homogeneity ----------------------------------------------------------------------------------------------
+
+SMALL = [
+    UNetSettings(dims=dims, channels=channels, widths=(4, 8), blocks=1, shuffle=2 if dims < 3 else 1)
+    for dims, channels in product((1, 2, 3), (1, 3))
+]
+UNETS = [*(size for size in PRESETS.values() if isinstance(size, UNetSettings)), *SMALL]
+"""One row a network without biases. A new one is a new row; presets come by themselves."""
+
+
+def name_of(size: NetworkSettings) -> str:
+    if isinstance(size, VectorNetSettings):
+        return f"vector-{size.width}"
+    return f"{size.dims}d-{size.channels}c-{'x'.join(map(str, size.widths))}-{size.blocks}"
+
+
+def untrained(size: UNetSettings) -> Denoiser:
+    """Build a denoiser that takes about as much for noise as there is: it is not near the identity."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        denoiser = Denoiser(Card(size)).requires_grad_(False)
+    x = noise(1, size.channels, *(32, 32, 16)[: size.dims])
+    removed = x - denoiser(x, 0.5)
+    denoiser.network.tail.weight.mul_(0.7 * float(x.norm() / removed.norm()))
+    return denoiser
+
+
+def noise(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 2, 10])
+@pytest.mark.parametrize("size", UNETS, ids=name_of)
+def test_scaling_values_and_level_scales_the_answer(size, alpha):
+    """The level being a number, and a map.
+
+    Breaks: a bias of 0.01 in the last convolution; SiLU instead of ReLU; the level not handed to the network but its
+    logarithm.
+    """
+    denoiser = untrained(size)
+    y = noise(2, size.channels, *(19, 16, 6)[: size.dims])
+    for sigma in (torch.tensor(0.5), noise(2, 1, *y.shape[2:], seed=2).abs()):
+        scaled, answer = denoiser(alpha * y, alpha * sigma), alpha * denoiser(y, sigma)
+        assert (scaled - answer).norm() <= 1e-5 * answer.norm()
+
+
+# --- Law 16: tiles ----------------------------------------------------------------------------------------------------
+
+SPACES = {1: (203,), 2: (67, 50), 3: (21, 17, 26)}
+TILES = [(dims, size) for dims, sizes in {1: (1, 7, 64, 500), 2: (1, 16, 30, 66), 3: (7, 16)}.items() for size in sizes]
+
+
+def in_tiles(size: int | None, halo: int | None) -> Compute:
+    return Compute(device="cpu", precision="float32", tile=size, halo=halo)
+
+
+@pytest.mark.parametrize("level", ["number", "map"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("dims", "size"), TILES)
+def test_tiled_is_whole_once_the_halo_covers_the_receptive_field(dims, size, channels, level):
+    """At sizes of image and tile that are no multiples of anything.
+
+    Breaks: a halo half as wide; tiles that begin off the network's grid; `crop` one pixel off; the map cut by `inner`.
+    """
+    (settings,) = (small for small in SMALL if (small.dims, small.channels) == (dims, channels))
+    denoiser, shape = untrained(settings), SPACES[dims]
+    y = noise(channels, *shape).numpy()
+    sigma = 0.5 if level == "number" else noise(*shape, seed=2).abs().numpy()
+    whole, tiled = (
+        restore(y, denoiser, sigma, channel_axis=0, compute=in_tiles(tile, settings.radius)) for tile in (1000, size)
+    )
+    assert np.abs(tiled - whole).max() <= 1e-5 * max(1, np.abs(whole).max())
+
+
+def test_the_default_halo_of_the_bundled_model_shows_no_seam():
+    """Of the largest error at any pixel, at a tile of the default size: under a tenth of an 8-bit grey level.
+
+    Break: a default halo of 4 pixels.
+    """
+    clean = np.pad(data.camera() / 255, ((0, 88), (0, 188)), mode="reflect").astype(np.float32)
+    y = clean + 25 / 255 * noise(*clean.shape).numpy()
+    natural = load("natural")
+    whole, tiled = (
+        restore(y, natural, 25 / 255, compute=in_tiles(tile, halo)) for tile, halo in ((1000, None), (TILE, HALO))
+    )
+    assert np.abs(whole - y).max() > 1 / 255, "the model does something"
+    assert np.abs(tiled - whole).max() <= 0.1 / 255
+
+
+# --- Law 17: resuming -------------------------------------------------------------------------------------------------
+
+TRAINED = [
+    UNetSettings(channels=3, widths=(4, 8), blocks=1),
+    UNetSettings(dims=1, widths=(4, 8), blocks=1),
+    UNetSettings(dims=3, widths=(4,), blocks=1),
+    UNetSettings(widths=(48,), blocks=1),  # wide enough for the fast convolution
+    VectorNetSettings(3, 16, 2),
+]
+STEPS = 6
+
+
+def settings_for(size: NetworkSettings) -> FitSettings:
+    return FitSettings("gaussian:sigma=0..0.5", size, steps=STEPS, batch=5, share=2, rate=3e-3, warmup=2, patch_size=16)
+
+
+def draw_for(size: NetworkSettings) -> Callable[[np.random.Generator, int], np.ndarray]:
+    """Draw smooth random signals; a colour network gets gray ones as well."""
+
+    def draw(generator: np.random.Generator, item: int) -> np.ndarray:
+        if isinstance(size, VectorNetSettings):
+            return generator.standard_normal(size.features).astype(np.float32).cumsum()
+        channels = size.channels if item % 2 else 1
+        return generator.standard_normal((channels, *(8,) * size.dims)).cumsum(-1, np.float32)
+
+    return draw
+
+
+def everything(state: FitState, path: Path) -> dict[str, bytes]:
+    """Return all of a state as it is stored: weights, their average, the optimizer's moments; not the seconds."""
+    state.save(path)
+    tensors, header = stored(path)
+    return tensors | {"step": bytes([json.loads(header["state"])["step"]])}
+
+
+def stored(path: Path) -> tuple[dict[str, bytes], dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="np") as file:
+        return {key: file.get_tensor(key).tobytes() for key in file.keys()}, dict(file.metadata())  # noqa: SIM118
+
+
+def advance(state: FitState, size: NetworkSettings, threads: int, stop: int = STEPS) -> None:
+    for progress in fit(state, draw_for(size), precision="float32", threads=threads):
+        if progress.step == stop:
+            break
+
+
+@pytest.mark.parametrize("size", TRAINED, ids=name_of)
+def test_stopped_at_any_step_and_resumed_is_not_stopped(size, tmp_path):
+    """Bit for bit: weights, average, optimizer; on one thread, on two, and on one after two.
+
+    Breaks: the optimizer's second moments not stored; its count of steps not restored; the average begun anew;
+    randomness drawn from one stream for the whole run; gradients summed in the order in which threads end.
+    """
+    settings, path = settings_for(size), tmp_path / "state.safetensors"
+    state = FitState.start(settings)
+    advance(state, size, threads=1)
+    expected = everything(state, path)
+    for stop, before, after in [(stop, 1 + stop % 2, 2 - stop % 2) for stop in range(1, STEPS)] + [
+        (3, 1, 1),
+        (3, 2, 2),
+    ]:
+        state = FitState.start(settings)
+        advance(state, size, before, stop)
+        state.save(path)
+        state = FitState.resume(path, settings)
+        assert state.step == stop
+        advance(state, size, after)
+        assert everything(state, path) == expected
+
+
+def test_stopped_at_every_step_and_resumed_is_not_stopped(tmp_path):
+    """A run that never takes two steps in one go."""
+    size, path = TRAINED[0], tmp_path / "state.safetensors"
+    settings = settings_for(size)
+    state = FitState.start(settings)
+    advance(state, size, threads=2)
+    expected = everything(state, tmp_path / "expected.safetensors")
+    FitState.start(settings).save(path)
+    for stop in range(1, STEPS + 1):
+        state = FitState.resume(path, settings)
+        advance(state, size, threads=1, stop=stop)
+        state.save(path)
+    assert everything(state, path) == expected
+
+
+def pictures(folder: Path) -> Path:
+    """Make six small images."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        coarse = Image.fromarray(generator.integers(0, 256, (5, 6, 3), np.uint8))
+        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("checkpoint", [0.0, 1000.0], ids=["every step", "none yet"])
+@pytest.mark.parametrize("stop", [1, 4, STEPS])
+def test_a_run_with_its_files_is_resumed_as_if_it_had_not_stopped(stop, checkpoint, tmp_path):
+    """Model, state and log. Break: the log not cut back to the checkpoint."""
+    settings = settings_for(TRAINED[0])
+    patches = open_patches([pictures(tmp_path / "images")], tmp_path / "cache", Preparation(held_out=3))
+    habits = Habits(checkpoint=checkpoint, validate=2, precision="float32", threads=2)
+    once, twice = (RunFiles(tmp_path / name) for name in ("once.safetensors", "twice.safetensors"))
+    for _ in train(settings, patches, once, habits):
+        pass
+    for report in train(settings, patches, twice, habits):
+        if report.progress.step == stop:
+            break
+    assert not twice.model.exists()
+    for _ in train(settings, patches, twice, replace(habits, threads=1), resume=True):
+        pass
+    assert stored(twice.model)[0] == stored(once.model)[0]
+    assert stored(twice.state)[0] == stored(once.state)[0]
+    assert logged(twice) == logged(once)
+
+
+def logged(files: RunFiles) -> list[tuple[int, float, dict[str, float]]]:
+    """Return what does not depend on the clock."""
+    lines = [json.loads(line) for line in files.log.read_text().splitlines()]
+    return [(line["step"], line["loss"], line["psnr"]) for line in lines]
+
+
+KILLS = int(os.environ.get("UNPERTURB_KILLS", "2"))
+"""How often a run is killed; more make the test below stronger, and longer."""
+
+KILLED_STEPS = 200
+
+
+def command(images: Path, output: Path, *more: str) -> list[str]:
+    options = {
+        "--network": "tiny", "--steps": KILLED_STEPS, "--batch": 2, "--share": 1, "--patch-size": 16, "--held-out": 3,
+        "--validate": 7, "--checkpoint": 0, "--threads": 1, "--precision": "float32", "--device": "cpu",
+        "--cache": images.parent / "cache", "-o": output,
+    }  # fmt: skip
+    given = [str(part) for option in options.items() for part in option]
+    return [sys.executable, "-m", "unperturb", "fit", str(images), *given, *more]
+
+
+def test_killed_at_any_moment_and_resumed_is_not_killed(tmp_path):
+    """By `kill -9`, a random moment after the first checkpoint: no half-written file, and the same model at the end.
+
+    Break: the state written to its own name, not beside it first.
+    """
+    images = pictures(tmp_path / "images")
+    subprocess.run(command(images, tmp_path / "whole.safetensors"), check=True, capture_output=True)
+    expected, _ = stored(tmp_path / "whole.safetensors")
+    moments = np.random.default_rng(17).uniform(0, 0.4, KILLS)
+    for number, moment in enumerate(moments):
+        files = RunFiles(tmp_path / f"killed{number}.safetensors")
+        process = subprocess.Popen(command(images, files.model), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not files.state.exists():
+            assert process.poll() is None, "the run ended before its first checkpoint"
+            time.sleep(0.01)
+        time.sleep(moment)
+        process.kill()
+        assert process.wait() != 0
+        assert not files.model.exists()
+        assert 0 < json.loads(stored(files.state)[1]["state"])["step"] < KILLED_STEPS
+        subprocess.run(command(images, files.model, "--resume"), check=True, capture_output=True)
+        assert stored(files.model)[0] == expected

@@ -1,4 +1,4 @@
-"""The numbers of the field are those of scikit-image, and evaluation perturbs every image the same whatever is beside it."""
+"""The field's numbers are those of scikit-image, and noise for evaluation depends on nothing but seed and name."""
 
 import math
 

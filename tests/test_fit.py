@@ -1,0 +1,540 @@
+"""Training: what is made small, how weights move, and a run with its files. Law 17, resuming, is in `test_laws`."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unperturb.data.patches import Patches, Preparation, open_patches
+from unperturb.errors import FileError, ModelError, TrainingError, UsageError
+from unperturb.model.checkpoint import load
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import UNetSettings, VectorNetSettings, build
+from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.train.objective import FLOOR, squared_error
+from unperturb.train.optimizer import Optimizer, is_inner, orthogonalised
+from unperturb.train.run import LEVELS, Habits, RunFiles, crops, train
+
+LINE = FitSettings(
+    "gaussian:sigma=0.5", VectorNetSettings(2, 16, 2), steps=40, batch=8, share=3, rate=3e-3, warmup=3, average=0.9
+)
+IMAGES = FitSettings(
+    "gaussian:sigma=0..0.5", UNetSettings(widths=(4, 8), blocks=1), steps=4, batch=3, rate=3e-3, warmup=1, patch_size=16
+)
+QUIET = Habits(checkpoint=0, validate=2, precision="float32", threads=1)
+
+
+def on_a_line(generator: np.random.Generator, _: int) -> np.ndarray:
+    """Points with both components the same: each tells of the other."""
+    return np.full(2, generator.choice([-1.0, 1.0]), np.float32)
+
+
+def run(state: FitState, draw=on_a_line, **options) -> list:
+    return list(fit(state, draw, **{"precision": "float32", "threads": 1, **options}))
+
+
+def snapshot(state: FitState) -> dict[str, torch.Tensor]:
+    parts = {
+        "weights": state.denoiser.state_dict(),
+        "average": state.averaged.state_dict(),
+        "optimizer": state.optimizer.state(),
+    }
+    return {f"{part}.{key}": value.clone() for part, tensors in parts.items() for key, value in tensors.items()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
+# --- The objective ----------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_the_squared_error_over_the_variance():
+    clean = torch.zeros(3, 2, 4)
+    estimate = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1).expand_as(clean)
+    sigma = torch.tensor([0.0, 0.1, 0.5])
+    loss = squared_error(estimate, clean, sigma)
+    torch.testing.assert_close(loss, torch.tensor([0.01, 0.04, 0.09]) / (sigma**2 + FLOOR**2))
+    assert torch.equal(squared_error(clean, clean, sigma), torch.zeros(3))
+
+
+def test_doing_nothing_costs_the_same_at_every_level():
+    """The weight makes all levels above the floor count alike."""
+    generator = torch.Generator().manual_seed(0)
+    sigma = torch.tensor([0.1, 0.3, 1.0, 3.0])
+    clean = torch.rand(4, 50_000, generator=generator)
+    noisy = clean + sigma[:, None] * torch.randn(clean.shape, generator=generator)
+    torch.testing.assert_close(squared_error(noisy, clean, sigma), torch.ones(4), atol=0.05, rtol=0)
+
+
+# --- The optimizer ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+@pytest.mark.parametrize("shape", [(16, 16), (12, 40), (40, 12), (1, 9)], ids=str)
+def test_orthogonalised_matrices_keep_their_directions_and_lose_their_scale(shape, scale):
+    """Breaks: one coefficient off by a tenth; tall matrices not turned back."""
+    generator = torch.Generator().manual_seed(0)
+    rank = min(shape)
+    u, v = (torch.linalg.qr(torch.randn(length, rank, generator=generator).double())[0] for length in shape)
+    values = torch.linspace(0.3, 1.0, rank).double()
+    matrix = scale * (u * values) @ v.T
+    result = orthogonalised(matrix.float()).double()
+    assert result.shape == shape
+    inside = u.T @ result @ v
+    new = inside.diagonal()
+    assert ((new > 0.6) & (new < 1.3)).all()
+    assert (inside - torch.diag(new)).abs().max() < 1e-4
+    torch.testing.assert_close((u * new) @ v.T, result, atol=1e-4, rtol=0)
+
+
+def test_no_gradient_is_no_direction():
+    assert torch.equal(orthogonalised(torch.zeros(3, 5)), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize(("settings", "outer"), [(IMAGES.network, {"head", "tail"}), (LINE.network, {"layers.0"})])
+def test_kernels_inside_are_orthogonalised_and_nothing_else(settings, outer):
+    inner = {name for name, value in build(settings).named_parameters() if is_inner(name, value)}
+    names = dict(build(settings).named_parameters())
+    assert inner == {
+        name for name, value in names.items() if value.ndim > 1 and name.removesuffix(".weight") not in outer
+    }
+    assert inner
+
+
+def test_ends_and_vectors_move_as_adam_moves_them():
+    """Torch's own Adam, given the same gradients. Break: no correction of the moments for their start at zero."""
+    torch.manual_seed(0)
+    network = build(LINE.network)
+    reference = {name: value.detach().clone().requires_grad_() for name, value in network.named_parameters()}
+    adam = torch.optim.Adam(reference.values(), betas=(0.9, 0.99), eps=1e-8)
+    optimizer = Optimizer(network)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for rate in (1e-2, 3e-3, 1e-3):
+        gradients = [torch.randn_like(value) for value in reference.values()]
+        optimizer.step([gradient.clone() for gradient in gradients], rate)
+        for value, gradient in zip(reference.values(), gradients, strict=True):
+            value.grad = gradient
+        adam.param_groups[0]["lr"] = rate
+        adam.step()
+    for name, value in network.named_parameters():
+        if is_inner(name, value):
+            assert (value - before[name]).abs().max() > 1e-3
+        else:
+            torch.testing.assert_close(value, reference[name], rtol=1e-5, atol=1e-6)
+
+
+def test_kernels_inside_take_a_step_of_stated_size():
+    """W moves by rate · inner_scale · √max(1, rows/columns) · (about orthogonal)."""
+    for width in (16, 128):
+        network = build(UNetSettings(widths=(16, width), blocks=1))
+        (kernel,) = (value for name, value in network.named_parameters() if name == "down.0.weight")
+        before = kernel.detach().clone()
+        optimizer = Optimizer(network, inner_scale=7.0)
+        torch.manual_seed(0)
+        optimizer.step([torch.randn_like(value) for value in network.parameters()], 0.01)
+        singular = torch.linalg.svdvals((kernel - before).flatten(1)) / (0.07 * max(1.0, width / 64) ** 0.5)
+        assert 0.6 < singular.min() <= singular.max() < 1.3
+
+
+def test_an_optimizer_restored_goes_on_the_same():
+    torch.manual_seed(0)
+    networks = [build(LINE.network) for _ in range(2)]
+    one, other = (Optimizer(network) for network in networks)
+    gradients = [[torch.randn_like(value) for value in one.parameters] for _ in range(3)]
+    for gradient in gradients[:2]:
+        one.step([value.clone() for value in gradient], 0.01)
+    networks[1].load_state_dict(networks[0].state_dict())
+    other.restore(one.state(), one.steps)
+    for optimizer in (one, other):
+        optimizer.step([value.clone() for value in gradients[2]], 0.01)
+    assert_same(networks[0].state_dict(), networks[1].state_dict())
+    assert_same(one.state(), other.state())
+
+
+# --- Settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [LINE, IMAGES, FitSettings("poisson:gain=0.1", seed=5, data="x")])
+def test_settings_read_and_written_are_the_same(settings):
+    assert FitSettings.from_dict(json.loads(json.dumps(settings.as_dict()))) == settings
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: 0} for name in ("steps", "batch", "share", "patch_size", "rate", "clip")),
+        *({name: 1.1} for name in ("decay", "gray")),
+        {"average": 1},
+        {"decay": -0.1},
+        {"rate": math.nan},
+        {"warmup": -1},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(UsageError):
+        replace(LINE, **change)
+
+
+def test_the_rate_rises_stays_and_falls():
+    settings = replace(LINE, steps=100, warmup=9, decay=0.4, rate=2.0)
+    rates = [settings.rate_at(step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
+    assert rates[10:61] == pytest.approx([2.0] * 51)
+    assert rates[60:] == pytest.approx([2.0 * left / 40 for left in range(40, 0, -1)])
+
+
+@pytest.mark.parametrize(("steps", "warmup", "decay"), [(1, 0, 0), (1, 0, 1), (5, 0, 0), (5, 100, 1), (10, 3, 0.05)])
+def test_every_step_has_a_rate(steps, warmup, decay):
+    settings = replace(LINE, steps=steps, warmup=warmup, decay=decay)
+    assert all(0 < settings.rate_at(step) <= settings.rate for step in range(steps))
+
+
+# --- Starting ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_seed_decides_the_first_weights_and_leaves_the_rest_of_the_world_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    one, again, other = (FitState.start(replace(LINE, seed=seed)) for seed in (0, 0, 1))
+    assert torch.equal(torch.rand(1), expected)
+    assert_same(snapshot(one), snapshot(again))
+    assert not torch.equal(one.denoiser.network.layers[0].weight, other.denoiser.network.layers[0].weight)
+    assert_same(one.denoiser.state_dict(), one.averaged.state_dict())
+    assert one.denoiser.card.perturbation == LINE.perturb
+
+
+def test_training_may_start_from_a_model_and_leaves_it_as_it_was():
+    torch.manual_seed(0)
+    model = Denoiser(Card(LINE.network)).requires_grad_(False)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = FitState.start(LINE, weights=model)
+    assert_same(state.denoiser.state_dict(), before)
+    run(state)
+    assert_same(model.state_dict(), before)
+    with pytest.raises(UsageError, match="another network"):
+        FitState.start(IMAGES, weights=model)
+
+
+# --- Steps ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_falls_and_each_component_tells_of_the_other():
+    """On a line of two points, E[x | y] = tanh((y₁ + y₂)/σ²), the same in both components. Law 2 measures how close."""
+    state = FitState.start(replace(LINE, steps=150, batch=32, share=32))
+    losses = [progress.loss for progress in run(state)]
+    assert np.mean(losses[-20:]) < 0.3 * np.mean(losses[:5])
+    y = torch.tensor([[1.0, 0.6], [-1.3, -0.2], [1.7, -0.3], [0.3, -1.7]])
+    exact = torch.tanh(y.sum(1, keepdim=True) / 0.25).expand(-1, 2)
+    with torch.no_grad():
+        answer = state.averaged(y, 0.5)
+    assert (answer - exact).abs().max() < 0.4
+    assert (answer[:, 0] - answer[:, 1]).abs().max() < 0.1
+
+
+def test_progress_says_what_was_done():
+    state = FitState.start(LINE)
+    told = run(state)
+    assert [progress.step for progress in told] == list(range(1, 41))
+    assert {progress.steps for progress in told} == {40}
+    assert [progress.rate for progress in told] == [LINE.rate_at(step) for step in range(40)]
+    assert all(math.isfinite(progress.loss) and progress.gradient > 0 for progress in told)
+    assert all(one.seconds < other.seconds for one, other in pairwise(told))
+    assert told[0].left > 0
+    assert told[-1].left == 0
+    assert state.step == 40
+    assert run(state) == [], "a run that has ended goes on no further"
+
+
+def test_the_average_follows_as_it_says():
+    """Break: the average keeps its start. It moves by 1 − min(average, (k+1)/(k+10)) in step k."""
+    state = FitState.start(LINE)
+    expected = {key: value.clone().double() for key, value in state.denoiser.state_dict().items()}
+    for progress in fit(state, on_a_line, precision="float32", threads=1):
+        share = 1 - min(0.9, progress.step / (progress.step + 9))
+        for key, value in state.denoiser.state_dict().items():
+            expected[key] += share * (value.double() - expected[key])
+    for key, value in state.averaged.state_dict().items():
+        torch.testing.assert_close(value.double(), expected[key], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [1, 2, 8])
+def test_how_items_are_shared_out_changes_rounding_alone(share):
+    (first,), (other,) = (run(FitState.start(replace(LINE, steps=1, share=n))) for n in (3, share))
+    assert other.loss == pytest.approx(first.loss, rel=1e-5)
+    assert other.gradient == pytest.approx(first.gradient, rel=1e-5)
+
+
+def test_items_of_different_shape_may_share_a_batch():
+    def draw(generator: np.random.Generator, item: int) -> np.ndarray:
+        return generator.random((3 if item % 2 else 1, 16, 16), np.float32)
+
+    network = UNetSettings(channels=3, widths=(4,), blocks=1)
+    (one,), (other,) = (
+        run(FitState.start(replace(IMAGES, network=network, steps=1, batch=4, share=n)), draw) for n in (1, 4)
+    )
+    assert one.loss == pytest.approx(other.loss, rel=1e-5)
+
+
+def test_every_item_of_every_step_is_another():
+    drawn = []
+    run(
+        FitState.start(replace(LINE, steps=3)),
+        lambda generator, _: drawn.append(generator.random()) or np.zeros(2, np.float32),
+    )
+    assert len(set(drawn)) == 3 * 8
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_weights_stay_in_float32(precision):
+    state = FitState.start(replace(IMAGES, network=UNetSettings(widths=(48,), blocks=1), steps=2))
+    run(state, lambda generator, _: generator.random((1, 16, 16), np.float32), precision=precision)
+    assert {value.dtype for value in snapshot(state).values()} == {torch.float32}
+    assert all(value.isfinite().all() for value in snapshot(state).values())
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    for _ in fit(FitState.start(LINE), on_a_line, precision="float32", threads=1):
+        break
+    assert torch.get_num_threads() == before
+
+
+# --- What cannot go on ------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_training_before_it_does_harm():
+    """Break: the check comes after the weights have moved."""
+    poison = False
+
+    def draw(generator: np.random.Generator, item: int) -> np.ndarray:
+        return on_a_line(generator, item) * (np.float32(np.nan) if poison and item == 5 else 1)
+
+    state = FitState.start(LINE)
+    with pytest.raises(TrainingError, match="the loss of item 5 in step 4 is not finite"):
+        for progress in fit(state, draw, precision="float32", threads=1):
+            if progress.step == 3:
+                before, poison = snapshot(state), True
+    assert state.step == 3
+    assert_same(snapshot(state), before)
+    poison = False
+    run(state, draw)
+    whole = FitState.start(LINE)
+    run(whole, draw)
+    assert_same(snapshot(state), snapshot(whole))
+
+
+def test_a_gradient_that_is_not_finite_stops_training_before_it_does_harm():
+    """A loss can be finite and its slope not: the root of nothing."""
+    state = FitState.start(LINE)
+    before = snapshot(state)
+    with pytest.raises(TrainingError, match="step 1"):
+        run(state, objective=lambda estimate, *_: (estimate - estimate.detach()).abs().sqrt().flatten(1).mean(1))
+    assert state.step == 0
+    assert_same(snapshot(state), before)
+
+
+@pytest.mark.parametrize(
+    "perturb", ["poisson:gain=0.1", "erase:fraction=0.5", "erase:fraction=0.5 + gaussian:sigma=0.1"]
+)
+def test_perturbations_of_unknown_level_are_refused(perturb):
+    with pytest.raises(UsageError, match="Gaussian noise of known level"):
+        run(FitState.start(replace(LINE, perturb=perturb)))
+
+
+# --- Resuming ---------------------------------------------------------------------------------------------------------
+
+
+def saved(tmp_path, settings: FitSettings, stop: int):
+    state, path = FitState.start(settings), tmp_path / "run.state.safetensors"
+    for progress in fit(state, on_a_line, precision="float32", threads=1):
+        if progress.step == stop:
+            break
+    state.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"rate": 0.1, "batch": 2}, "batch 8, not 2, rate 0.003, not 0.1"),
+        ({"network": VectorNetSettings(2, 16, 3)}, "network"),
+        ({"data": "other"}, "data"),
+        ({"steps": 50, "seed": 1}, "steps 40, not 50, seed"),
+    ],
+    ids=str,
+)
+def test_a_run_with_other_settings_is_not_resumed(change, text, tmp_path):
+    path = saved(tmp_path, LINE, 3)
+    with pytest.raises(UsageError, match=text):
+        FitState.resume(path, replace(LINE, **change))
+
+
+@pytest.mark.parametrize(
+    ("stop", "steps", "allowed"),
+    [(10, 80, True), (24, 80, True), (25, 80, False), (40, 80, False), (10, 20, True), (12, 20, True), (13, 20, False)],
+)
+def test_a_run_is_made_longer_or_shorter_before_the_rate_falls(stop, steps, allowed, tmp_path):
+    """It falls from step 24 of 40, and from step 12 of 20: up to there the shorter and the longer run are the same."""
+    path, settings = saved(tmp_path, LINE, stop), replace(LINE, steps=steps)
+    if not allowed:
+        with pytest.raises(UsageError, match=f"steps 40, not {steps}"):
+            FitState.resume(path, settings)
+        return
+    state, whole = FitState.resume(path, settings), FitState.start(settings)
+    assert state.step == stop
+    run(state)
+    run(whole)
+    assert_same(snapshot(state), snapshot(whole))
+
+
+def test_a_file_that_is_no_state_is_refused(tmp_path):
+    path = tmp_path / "state"
+    path.write_text("nothing")
+    with pytest.raises(ModelError, match="is not a model file"):
+        FitState.resume(path, LINE)
+
+
+def test_a_state_is_no_model(tmp_path):
+    with pytest.raises(ModelError, match="not of the kind"):
+        load(saved(tmp_path, LINE, 1))
+
+
+# --- Runs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Patches:
+    """Six colour images, two of them held out."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(6):
+        coarse = Image.fromarray(generator.integers(0, 256, (5, 6, 3), np.uint8))
+        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return open_patches([folder], tmp_path / "cache", Preparation(held_out=3))
+
+
+def finish(
+    pictures: Patches, files: RunFiles, settings: FitSettings = IMAGES, habits: Habits = QUIET, **options
+) -> list:
+    return list(train(settings, pictures, files, habits, **options))
+
+
+def test_a_run_leaves_a_model_a_state_and_a_log(pictures, tmp_path):
+    files = RunFiles(tmp_path / "my.model.safetensors")
+    reports = finish(pictures, files, card={"name": "mine", "licence": "CC0"})
+    assert (files.state.name, files.log.name) == ("my.model.state.safetensors", "my.model.log.jsonl")
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        files.model.name,
+        files.state.name,
+        files.log.name,
+    }
+    card = load(files.model).card
+    assert (card.name, card.licence, card.network, card.perturbation) == ("mine", "CC0", IMAGES.network, IMAGES.perturb)
+    assert FitSettings.from_dict(dict(card.recipe)) == replace(IMAGES, data=pictures.key)
+    assert card.training["steps"] == 4
+    assert card.errors.keys() == {"gray"}
+    assert [float(level) for level in card.errors["gray"]] == list(LEVELS)
+    lines = [json.loads(line) for line in files.log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert lines[-1]["psnr"] == reports[-1].psnr
+    assert [bool(report.psnr) for report in reports] == [False, True, True, True]
+    assert_same(
+        load(files.model).state_dict(),
+        FitState.resume(files.state, replace(IMAGES, data=pictures.key)).averaged.state_dict(),
+    )
+
+
+def test_validation_errors_are_those_of_the_held_out_images(pictures, tmp_path):
+    files = RunFiles(tmp_path / "model.safetensors")
+    finish(pictures, files, half=True)
+    denoiser, held_out = load(files.model), pictures.of(held_out=True)
+    errors = []
+    for index in range(2):
+        clean = torch.from_numpy(held_out.centre(index, 32, gray=True))[None]
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(index))
+        errors.append(float((denoiser(clean + 0.1 * noise, 0.1) - clean).square().mean()))
+    assert denoiser.card.errors["gray"]["0.1"] == pytest.approx(np.mean(errors), rel=1e-3)
+
+
+def test_a_colour_network_learns_colour_and_gray(pictures, tmp_path):
+    network = replace(IMAGES.network, channels=3)
+    settings = replace(IMAGES, network=network, batch=4, gray=0.5)
+    draw = crops(settings, pictures)
+    assert [draw(np.random.default_rng(0), item).shape[0] for item in range(4)] == [1, 1, 3, 3]
+    files = RunFiles(tmp_path / "model.safetensors")
+    reports = finish(pictures, files, settings)
+    assert load(files.model).card.errors.keys() == reports[-1].psnr.keys() == {"gray", "colour"}
+
+
+@pytest.mark.parametrize("network", [VectorNetSettings(), replace(IMAGES.network, dims=3)], ids=["vector", "3d"])
+def test_images_are_learned_by_networks_for_images(network, pictures, tmp_path):
+    with pytest.raises(UsageError, match="2 space dimensions"):
+        finish(pictures, RunFiles(tmp_path / "model.safetensors"), replace(IMAGES, network=network))
+
+
+def test_images_smaller_than_a_crop_are_not_enough(pictures, tmp_path):
+    with pytest.raises(TrainingError, match="at least 64 pixels"):
+        finish(pictures, RunFiles(tmp_path / "model.safetensors"), replace(IMAGES, patch_size=64))
+
+
+def test_a_new_run_begins_a_new_log_and_a_resumed_one_goes_on_with_it(pictures, tmp_path):
+    files = RunFiles(tmp_path / "model.safetensors")
+    finish(pictures, files)
+    first = files.log.read_text()
+    with files.log.open("a") as file:
+        file.write('{"step": 5}\n{"ste')
+    finish(pictures, files, resume=True)
+    assert files.log.read_text() == first, "the last line was torn, the one before it came after the checkpoint"
+    finish(pictures, files)
+    assert [json.loads(line)["step"] for line in files.log.read_text().splitlines()] == [2, 4]
+
+
+def test_a_run_without_a_checkpoint_is_begun_anew(pictures, tmp_path):
+    files = RunFiles(tmp_path / "model.safetensors")
+    assert [report.progress.step for report in finish(pictures, files, resume=True)] == [1, 2, 3, 4]
+
+
+def test_a_run_on_other_images_is_not_resumed(pictures, tmp_path):
+    files = RunFiles(tmp_path / "model.safetensors")
+    finish(pictures, files)
+    with pytest.raises(UsageError, match="data"):
+        finish(replace(pictures, key="other"), files, resume=True)
+
+
+def test_an_output_folder_that_is_missing_is_an_error(pictures, tmp_path):
+    with pytest.raises(FileError, match="does not exist"):
+        finish(pictures, RunFiles(tmp_path / "none" / "model.safetensors"), habits=replace(QUIET, validate=100))
+
+
+@pytest.mark.parametrize(("images", "size"), [(3, 40), (6, 20)], ids=["none held out", "held out ones too small"])
+def test_what_cannot_be_validated_is_refused_before_training_or_trained_without(images, size, tmp_path):
+    """Not found out after the last step, when all that was learned would be lost."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(images):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (size, size), np.uint8)).save(
+            folder / f"{number}.png"
+        )
+    held_out = 20 if images == 3 else 3
+    patches = open_patches([folder], tmp_path / "cache", Preparation(held_out=held_out))
+    files = RunFiles(tmp_path / "model.safetensors")
+    steps = 0
+    try:
+        for report in train(IMAGES, patches, files, QUIET):
+            steps = report.progress.step
+    except (TrainingError, UsageError):
+        assert steps == 0
+    else:
+        assert files.model.is_file()
