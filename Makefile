@@ -21,6 +21,11 @@ format: .venv/dev  ## Mend what can be mended by itself.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+BENCH ?= --limit 12
+
+# A dozen of all images: BM3D takes up to a minute a megapixel.
+BENCH ?= --limit 12
+
 bench: .venv/dev  ## Measure quality and speed beside other methods.
 	$(BIN)/python -m benchmarks.denoise $(BENCH)
 

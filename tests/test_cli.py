@@ -213,6 +213,17 @@ def test_an_unwritable_place_is_one_sentence(run, model, tmp_path):
     assert len(err.strip().splitlines()) == 1
 
 
+def test_where_no_noise_is_found_it_is_said(run, model, tmp_path):
+    Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "flat.png")
+    code, _, err = run("restore", tmp_path / "flat.png", "--model", model)
+    assert code == 0
+    assert "no white noise" in err
+    assert (
+        "no white noise"
+        not in run("restore", tmp_path / "flat.png", "--model", model, "--sigma", "9", "--overwrite")[2]
+    )
+
+
 def test_jpeg_to_png(run, model, tmp_path):
     picture(tmp_path / "a.jpg")
     assert run("restore", tmp_path / "a.jpg", "--model", model, "--format", "png", "--sigma", "5")[0] == 0

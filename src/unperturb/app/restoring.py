@@ -14,6 +14,9 @@ from unperturb.errors import UsageError
 from unperturb.infer.restore import Compute, Progress, as_sigma, restore
 from unperturb.model.denoiser import Denoise
 
+FAINT = 1 / 255
+"""Noise below this share of the range of the values is not worth taking away."""
+
 
 @dataclass(frozen=True)
 class Restoring:
@@ -60,6 +63,11 @@ class Restoring:
             "shape": list(recording.values.shape),
             "sigma": levels[0] if len(levels) == 1 else levels,
         }
+        if self.sigma is None and max(levels) < FAINT * _range(recording):
+            told["note"] = (
+                f"{job.source}: next to no white noise was found and next to nothing changed; noise that can be seen "
+                "all the same is not white (in a camera's JPEG, say), and --sigma tells its level"
+            )
         if self.compare:
             picture = compare_path(job.target)
             write(side_by_side(recording, restored), picture, overwrite=self.overwrite)
@@ -97,6 +105,10 @@ class Restoring:
                     progress=show,
                 ),
             )
+
+
+def _range(recording: Recording) -> float:
+    return recording.full_scale if recording.values.dtype.kind != "f" else float(np.ptp(recording.values))
 
 
 def compare_path(target: Path) -> Path:

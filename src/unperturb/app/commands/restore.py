@@ -117,3 +117,5 @@ def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool,
         click.echo(f"{result['output']}{levels}")
         if "compare" in result:
             click.echo(result["compare"])
+        if "note" in result:
+            click.echo(f"unperturb: {result['note']}", err=True)
