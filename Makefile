@@ -21,8 +21,6 @@ format: .venv/dev  ## Mend what can be mended by itself.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-BENCH ?= --limit 12
-
 # A dozen of all images: BM3D takes up to a minute a megapixel.
 BENCH ?= --limit 12
 
