@@ -274,6 +274,8 @@ def test_fit_then_restore_with_it(run, tmp_path):
     assert json.loads(out)["steps"] == 4
     assert [json.loads(line)["step"] for line in (tmp_path / "mine.log.jsonl").read_text().splitlines()] == [2, 4]
     assert run(*arguments)[0] == 1
+    assert run(*arguments, "--overwrite", "--from", target)[0] == 0
+    assert run(*arguments, "--overwrite", "--channels", "3", "--from", target)[0] == 2
     assert run("restore", tmp_path / "in" / "0.png", "--model", target, "--sigma", "9")[0] == 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from unperturb.data.patches import Preparation, open_patches
 from unperturb.errors import FileError, UsageError
+from unperturb.model.checkpoint import load
 from unperturb.model.machine import choose_device
 from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.train.fit import FitSettings
@@ -48,10 +49,13 @@ def run_training(
         "data": options["data_note"],
         "licence": options["licence"],
     }
+    weights = load(options["start"]) if options["start"] else None
+    run = train(
+        settings, patches, RunFiles(output), habits,
+        card=card, half=options["half"], weights=weights, resume=options["resume"],
+    )  # fmt: skip
     report = None
-    for report in train(
-        settings, patches, RunFiles(output), habits, card=card, half=options["half"], resume=options["resume"]
-    ):
+    for report in run:
         psnr = " ".join(f"{kind} {value:.2f} dB" for kind, value in report.psnr.items())
         note = f"loss {report.loss:.4f}  {psnr}  {report.speed:.3f} Mpx/s"
         show(report.progress.step, report.progress.steps, note)

@@ -106,6 +106,7 @@ def train(
     *,
     card: Mapping[str, str] | None = None,
     half: bool = False,
+    weights: Denoiser | None = None,
     resume: bool = False,
 ) -> Iterator[Report]:
     """Train a model on images, keeping everything on the disk, and write it when done; yields after each step.
@@ -124,6 +125,8 @@ def train(
         Name, description, data and licence, for the model's card.
     half
         Store the model's weights in half precision.
+    weights
+        A denoiser whose weights to begin with, rather than with random ones.
     resume
         Go on from the latest checkpoint, where there is one.
 
@@ -138,7 +141,7 @@ def train(
     if resume and files.state.is_file():
         state = FitState.resume(files.state, settings, habits.device)
     else:
-        state = FitState.start(settings, device=habits.device)
+        state = FitState.start(settings, weights, habits.device)
     _cut_log(files.log, state.step)
     draw = crops(settings, patches.of(held_out=False))
     meter = _Meter()

@@ -77,6 +77,9 @@ from unperturb.app.progress import progress_line
 @click.option("--data-note", default="", help="What the data is, for its card.")
 @click.option("--licence", default="", help="Under which terms the weights may be used, for its card.")
 @click.option("--half", is_flag=True, help="Store the weights in half precision.")
+@click.option(
+    "--from", "start", default=None, help="A model to begin with, bundled or a path, rather than with random weights."
+)
 @click.option("--resume", is_flag=True, help="Go on from the latest checkpoint, where there is one.")
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there already.")
 @click.option(
