@@ -417,10 +417,40 @@ def logged(files: RunFiles) -> list[tuple[int, float, dict[str, float]]]:
     return [(line["step"], line["loss"], line["psnr"]) for line in lines]
 
 
+@pytest.mark.parametrize("number", [1, 3, STEPS + 1], ids=["first checkpoint", "third checkpoint", "model"])
+def test_stopped_half_way_through_a_file_and_resumed_is_not_stopped(number, tmp_path, monkeypatch):
+    """Break: files written under their own name, not beside it first."""
+    settings = settings_for(TRAINED[0])
+    patches = open_patches([pictures(tmp_path / "images")], tmp_path / "cache", Preparation(held_out=3))
+    habits = Habits(checkpoint=0, precision="float32", threads=1)
+    once, twice = (RunFiles(tmp_path / name) for name in ("once.safetensors", "twice.safetensors"))
+    for _ in train(settings, patches, once, habits):
+        pass
+    left = number
+
+    def write_half(path: Path, content: bytes, write: Callable[[Path, bytes], int] = Path.write_bytes) -> int:
+        nonlocal left
+        left -= 1
+        if left:
+            return write(path, content)
+        write(path, content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", write_half)
+        with pytest.raises(KeyboardInterrupt):
+            for _ in train(settings, patches, twice, habits):
+                pass
+    assert not twice.model.exists()
+    for _ in train(settings, patches, twice, habits, resume=True):
+        pass
+    assert stored(twice.model)[0] == stored(once.model)[0]
+
+
 KILLS = int(os.environ.get("UNPERTURB_KILLS", "2"))
 """How often a run is killed; more make the test below stronger, and longer."""
 
-KILLED_STEPS = 200
+KILLED_STEPS = 300
 
 
 def command(images: Path, output: Path, *more: str) -> list[str]:
@@ -436,7 +466,7 @@ def command(images: Path, output: Path, *more: str) -> list[str]:
 def test_killed_at_any_moment_and_resumed_is_not_killed(tmp_path):
     """By `kill -9`, a random moment after the first checkpoint: no half-written file, and the same model at the end.
 
-    Break: the state written to its own name, not beside it first.
+    Break: the run taken up without the optimizer's moments.
     """
     images = pictures(tmp_path / "images")
     subprocess.run(command(images, tmp_path / "whole.safetensors"), check=True, capture_output=True)
