@@ -109,6 +109,37 @@ def test_a_tree_of_folders_is_kept_and_results_are_not_restored_again(run, model
     assert not out
 
 
+def test_outputs_that_cannot_end_well_are_refused_before_anything_is_done(run, model, tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    picture(tmp_path / "in" / "a.jpg")
+    common = ["--model", model, "--sigma", "5", "--overwrite"]
+    assert run("restore", tmp_path / "in", "-o", tmp_path / "x.bmp", *common)[0] == 2
+    assert run("restore", tmp_path / "in", "-o", tmp_path / "x.png", *common)[0] == 2
+    assert run("restore", tmp_path / "in/a.png", "-o", tmp_path / "x.png", "--format", "jpeg", *common)[0] == 2
+    assert run("restore", tmp_path / "in/a.png", "-o", tmp_path / "in/../in/a.png", *common)[0] == 2
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["a.jpg", "a.png"]
+    code, out, _ = run("restore", tmp_path / "in", tmp_path / "in/a.png", "--compare", "-o", tmp_path / "out", *common)
+    assert (code, len(out.strip().splitlines())) == (0, 4)
+    assert {path.name for path in (tmp_path / "out").glob("*compare*")} == {
+        "a_restored_png_compare.png",
+        "a_restored_jpg_compare.png",
+    }
+
+
+def test_fit_never_loses_an_earlier_run(run, tmp_path):
+    for number in range(2):
+        picture(tmp_path / "in" / f"{number}.png", size=(48, 48), seed=number)
+    (tmp_path / "m.state.safetensors").write_text("precious")
+    arguments = ["fit", tmp_path / "in", "-o", tmp_path / "m.safetensors", "--network", "tiny", "--steps", "2",
+                 "--patch-size", "32", "--cache", tmp_path / "cache"]  # fmt: skip
+    code, _, err = run(*arguments)
+    assert (code, "--resume" in err) == (1, True)
+    assert (tmp_path / "m.state.safetensors").read_text() == "precious"
+    assert run(*arguments, "--perturb", "gausian:sigma=1", "--overwrite")[0] == 2
+    assert not (tmp_path / "cache").exists()
+    assert run(*arguments, "--overwrite")[0] == 0
+
+
 def test_nothing_is_overwritten_without_being_told(run, model, tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "a_restored.png").write_text("mine")

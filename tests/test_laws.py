@@ -24,7 +24,7 @@ from skimage import data
 from torch import Tensor
 
 from unperturb.data.patches import Preparation, open_patches
-from unperturb.infer.restore import HALO, TILE, Compute, restore
+from unperturb.infer.restore import HALO, Compute, restore
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import PRESETS, NetworkSettings, UNetSettings, VectorNetSettings
@@ -235,9 +235,8 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.5, 2, 10])
 @pytest.mark.parametrize("size", UNETS, ids=name_of)
-def test_scaling_values_and_level_scales_the_answer(size, alpha):
+def test_scaling_values_and_level_scales_the_answer(size):
     """The level being a number, and a map.
 
     Breaks: a bias of 0.01 in the last convolution; SiLU instead of ReLU; the level not handed to the network but its
@@ -246,8 +245,10 @@ def test_scaling_values_and_level_scales_the_answer(size, alpha):
     denoiser = untrained(size)
     y = noise(2, size.channels, *(19, 16, 6)[: size.dims])
     for sigma in (torch.tensor(0.5), noise(2, 1, *y.shape[2:], seed=2).abs()):
-        scaled, answer = denoiser(alpha * y, alpha * sigma), alpha * denoiser(y, sigma)
-        assert (scaled - answer).norm() <= 1e-5 * answer.norm()
+        answer = denoiser(y, sigma)
+        for alpha in (0.1, 0.5, 2, 10):
+            scaled = denoiser(alpha * y, alpha * sigma)
+            assert (scaled - alpha * answer).norm() <= 1e-5 * (alpha * answer).norm()
 
 
 # --- Law 16: tiles ----------------------------------------------------------------------------------------------------
@@ -279,15 +280,15 @@ def test_tiled_is_whole_once_the_halo_covers_the_receptive_field(dims, size, cha
 
 
 def test_the_default_halo_of_the_bundled_model_shows_no_seam():
-    """Of the largest error at any pixel, at a tile of the default size: under a tenth of an 8-bit grey level.
+    """In tiles of 256 pixels, many a seam, the largest error of any pixel is under a tenth of an 8-bit grey level.
 
-    Break: a default halo of 4 pixels.
+    Break: a default halo of 32 pixels, half of what it is (0.6 grey levels).
     """
     clean = np.pad(data.camera() / 255, ((0, 88), (0, 188)), mode="reflect").astype(np.float32)
     y = clean + 25 / 255 * noise(*clean.shape).numpy()
     natural = load("natural")
     whole, tiled = (
-        restore(y, natural, 25 / 255, compute=in_tiles(tile, halo)) for tile, halo in ((1000, None), (TILE, HALO))
+        restore(y, natural, 25 / 255, compute=in_tiles(tile, halo)) for tile, halo in ((1000, None), (256, HALO))
     )
     assert np.abs(whole - y).max() > 1 / 255, "the model does something"
     assert np.abs(tiled - whole).max() <= 0.1 / 255
@@ -450,7 +451,7 @@ def test_stopped_half_way_through_a_file_and_resumed_is_not_stopped(number, tmp_
 KILLS = int(os.environ.get("UNPERTURB_KILLS", "2"))
 """How often a run is killed; more make the test below stronger, and longer."""
 
-KILLED_STEPS = 300
+KILLED_STEPS = 200
 
 
 def command(images: Path, output: Path, *more: str) -> list[str]:

@@ -16,6 +16,15 @@ from unperturb.model.network import UNetSettings, VectorNetSettings
 EXACTLY = Compute(device="cpu", precision="float32")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Arrays as small as these gain nothing from threads, which wait for each other where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def values(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 

@@ -64,6 +64,24 @@ def whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises
+    ------
+    FileError
+        It cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise FileError(f"{folder} is a file, not a folder; choose another folder") from None
+    except OSError as error:
+        raise FileError(f"the folder {folder} could not be made: {_reason(error)}.") from error
+    return folder
+
+
 def _check_target(target: Path, *, overwrite: bool) -> None:
     """Refuse early, before anything is computed or written, what cannot end well."""
     try:

@@ -1,5 +1,6 @@
 """Work through many files: one that fails is named and does not stop the others."""
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,11 @@ def run_batch(jobs: list[Job], work: Callable[[int, Job], Told]) -> tuple[list[T
     for number, job in enumerate(jobs):
         try:
             results.append(work(number, job))
-        except (UnperturbError, MemoryError, OSError, RuntimeError, ValueError) as error:
-            reason = str(error) or type(error).__name__
+        except Exception as error:  # a mistake of this program's own must not stop the other files either
+            known = isinstance(error, UnperturbError)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            if click.get_current_context().find_root().params.get("debug"):
+                traceback.print_exc()
             reason = reason if str(job.source) in reason else f"{job.source}: {reason}"
             click.echo(f"unperturb: {reason}", err=True)
             failures.append({"input": str(job.source), "error": reason})

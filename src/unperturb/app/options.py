@@ -1,6 +1,7 @@
 """Options that several commands share, and how results are told."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 
 def echo_json(value: Any) -> None:
-    """Print a result as JSON on standard output."""
-    click.echo(json.dumps(value, indent=2))
+    """Print a result as JSON on standard output; what is not a finite number is null there."""
+    click.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 model_option = click.option(
@@ -41,7 +50,9 @@ def compute_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def as_compute(device: str, precision: str, tile: str) -> "Compute":
     """Turn these options into what the library takes."""
     from unperturb.infer.restore import Compute
+    from unperturb.model.machine import choose_device
 
     if tile != "auto" and not (tile.isdigit() and int(tile) >= 16):
         raise click.UsageError(f"--tile is auto or a number of pixels of at least 16; got {tile!r}")
+    choose_device(device)  # refused before any file is read
     return Compute(device=device, precision=precision, tile=None if tile == "auto" else int(tile))

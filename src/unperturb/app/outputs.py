@@ -4,7 +4,8 @@ A result is named ``<stem>_<what><suffix>``. It lies beside its input, or in the
 folders are kept; a name with a suffix is one file.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unperturb.data.recording import SUFFIXES, image_files
@@ -13,14 +14,26 @@ from unperturb.errors import FileError, UsageError
 
 @dataclass(frozen=True)
 class Job:
-    """One input, and the file that its result becomes."""
+    """One input, the file that its result becomes, and the picture of before and after, if one is wanted."""
 
     source: Path
     target: Path
+    compare: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is written."""
+        return [self.target] if self.compare is None else [self.target, self.compare]
 
 
 def plan(
-    inputs: tuple[Path, ...], output: Path | None, what: str, suffix: str | None = None, *, overwrite: bool = False
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    what: str,
+    suffix: str | None = None,
+    *,
+    compare: bool = False,
+    overwrite: bool = False,
 ) -> list[Job]:
     """List the work to do, refusing what cannot end well before any of it is begun.
 
@@ -34,6 +47,8 @@ def plan(
         Ending of a result's stem: "restored", "std" …
     suffix
         Of the results, where it is to be another than their inputs', such as ".png".
+    compare
+        Whether a picture of before and after is to lie beside each result, as ``<result>_compare.png``.
     overwrite
         Whether results may replace files.
 
@@ -44,19 +59,26 @@ def plan(
     FileError
         Where there is no input, or a result is there already.
     """
-    files = [(file, root) for root in inputs for file in (_images(root, what) if root.is_dir() else [root])]
+    found = [(file, root) for root in inputs for file in (_images(root, what) if root.is_dir() else [root])]
+    files = list({file.resolve(): (file, root) for file, root in reversed(found)}.values())[::-1]  # each file once
     if not files:
         raise FileError(f"there are no images in {', '.join(map(str, inputs))}")
-    one_file = output is not None and output.suffix.lower() in SUFFIXES and not output.is_dir()
+    one_file = output is not None and bool(output.suffix) and not output.is_dir()
+    if one_file and output is not None and output.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{output} names a file of a kind that is not written here; use {', '.join(SUFFIXES)}")
+    if one_file and suffix is not None:
+        raise UsageError(f"{output} says the format by its suffix; give either that or --format")
     if one_file and len(files) > 1:
         raise UsageError(f"{len(files)} images cannot go to the one file {output}; give a folder")
     jobs = [Job(file, _target(file, root, output, what, suffix, one_file=one_file)) for file, root in files]
+    if compare:
+        jobs = _with_comparisons(jobs)
     _check(jobs, overwrite=overwrite)
     return jobs
 
 
 def _images(folder: Path, what: str) -> list[Path]:
-    return [file for file in image_files(folder) if not file.stem.endswith((f"_{what}", f"_{what}_compare"))]
+    return [file for file in image_files(folder) if not file.stem.endswith((f"_{what}", "_compare"))]
 
 
 def _target(file: Path, root: Path, output: Path | None, what: str, suffix: str | None, *, one_file: bool) -> Path:
@@ -68,15 +90,27 @@ def _target(file: Path, root: Path, output: Path | None, what: str, suffix: str 
     return folder / f"{file.stem}_{what}{suffix or file.suffix}"
 
 
+def _with_comparisons(jobs: list[Job]) -> list[Job]:
+    """Add where before and after go; results that differ in their suffix alone keep it in the picture's name."""
+    stems = Counter(job.target.with_suffix("") for job in jobs)
+    named = []
+    for job in jobs:
+        kind = "" if stems[job.target.with_suffix("")] == 1 else f"_{job.target.suffix[1:]}"
+        named.append(replace(job, compare=job.target.with_name(f"{job.target.stem}{kind}_compare.png")))
+    return named
+
+
 def _check(jobs: list[Job], *, overwrite: bool) -> None:
     seen: dict[Path, Path] = {}
+    sources = {job.source.resolve() for job in jobs}
     for job in jobs:
-        other = seen.setdefault(job.target, job.source)
-        if other != job.source:
-            raise UsageError(f"{other} and {job.source} would both become {job.target}; restore them into two folders")
-        if job.target == job.source:
-            raise UsageError(f"{job.source} would be replaced by its own result; give another output")
-    taken = [job.target for job in jobs if job.target.exists()]
+        for file in job.files:
+            other = seen.setdefault(file.resolve(), job.source)
+            if other != job.source:
+                raise UsageError(f"{other} and {job.source} would both become {file}; put the results into two folders")
+            if file.resolve() in sources:
+                raise UsageError(f"the input {file} would be replaced by a result; give another output")
+    taken = [file for job in jobs for file in job.files if file.exists()]
     if taken and not overwrite:
         more = f" and {len(taken) - 1} more are" if len(taken) > 1 else " is"
         raise FileError(f"{taken[0]}{more} there already; give --overwrite to replace, or -o for another folder")

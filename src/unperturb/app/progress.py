@@ -41,18 +41,18 @@ def progress_line(title: str, every: float = 30.0) -> Iterator[Show]:
 
 
 def _plain(title: str, every: float) -> Show:
-    start = time.monotonic()
-    last = start - every + PATIENCE
-    first: int | None = None
+    begin = time.monotonic()
+    last, base = begin - every + PATIENCE, (0, begin, 0)
 
     def show(done: int, total: int, note: str = "") -> None:
-        nonlocal last, first
+        nonlocal last, base
         now = time.monotonic()
-        first = done - 1 if first is None else first  # a resumed run does not begin at 0
-        if now - last >= every or (done == total and last > start):
+        if base[2] != total:  # a new phase, or a run taken up again in its middle
+            base = (done, now if base[2] else begin, total)
+        if now - last >= every or (done == total and last > begin):
             last = now
-            left = (now - start) / max(done - first, 1) * (total - done)
-            sys.stderr.write(f"{title}: {done}/{total}, {clock(left)} left  {note}\n")
+            left = (now - base[1]) / max(done - base[0], 1) * (total - done) if done > base[0] else 0.0
+            sys.stderr.write(f"{title}: {100 * done // max(total, 1)} %, {clock(left)} left  {note}\n")
             sys.stderr.flush()
 
     return show

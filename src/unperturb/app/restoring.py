@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.app.outputs import Job
+from unperturb.atomic import make_folder
 from unperturb.data.recording import Index, Recording, check_finite, read, write
 from unperturb.errors import UsageError
 from unperturb.infer.restore import Compute, Progress, as_sigma, restore
@@ -30,8 +30,6 @@ class Restoring:
         Noise level in the units of the file, or None to estimate it for every plane.
     quality, compute
         As for `restore`.
-    compare
-        Whether to write before and after as one picture as well.
     overwrite
         Whether results may replace files.
     """
@@ -40,7 +38,6 @@ class Restoring:
     sigma: float | None = None
     quality: str = "fast"
     compute: Compute = field(default_factory=Compute)
-    compare: bool = False
     overwrite: bool = False
 
     def __call__(self, job: Job, progress: Progress | None = None) -> dict[str, Any]:
@@ -51,11 +48,11 @@ class Restoring:
         UnperturbError
             Where the file cannot be read, restored or written.
         """
+        make_folder(job.target.parent)
         recording = read(job.source)
         check_finite(recording, job.source)
         levels: list[float] = []
         restored = recording.with_planes(self._planes(recording, levels, progress))
-        job.target.parent.mkdir(parents=True, exist_ok=True)
         write(restored, job.target, overwrite=self.overwrite)
         told = {
             "input": str(job.source),
@@ -68,10 +65,9 @@ class Restoring:
                 f"{job.source}: next to no white noise was found and next to nothing changed; noise that can be seen "
                 "all the same is not white (in a camera's JPEG, say), and --sigma tells its level"
             )
-        if self.compare:
-            picture = compare_path(job.target)
-            write(side_by_side(recording, restored), picture, overwrite=self.overwrite)
-            told["compare"] = str(picture)
+        if job.compare is not None:
+            write(side_by_side(recording, restored), job.compare, overwrite=self.overwrite)
+            told["compare"] = str(job.compare)
         return told
 
     def _planes(
@@ -109,11 +105,6 @@ class Restoring:
 
 def _range(recording: Recording) -> float:
     return recording.full_scale if recording.values.dtype.kind != "f" else float(np.ptp(recording.values))
-
-
-def compare_path(target: Path) -> Path:
-    """Return where the picture of before and after goes: a PNG beside the result."""
-    return target.with_name(f"{target.stem}_compare.png")
 
 
 def side_by_side(before: Recording, after: Recording) -> Recording:

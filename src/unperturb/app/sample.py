@@ -9,7 +9,8 @@ import numpy as np
 
 from unperturb.app.outputs import Job
 from unperturb.app.restoring import Restoring
-from unperturb.data.recording import Recording, write
+from unperturb.atomic import make_folder
+from unperturb.data.recording import Recording, read, write
 from unperturb.infer.evaluate import perturb
 from unperturb.infer.metrics import psnr
 from unperturb.infer.restore import Compute
@@ -29,22 +30,20 @@ def run_demo(folder: Path, model: str, sigma: float, seed: int, compute: Compute
     keep_freed_memory()
     clean = sample_photograph()
     noisy, _ = perturb(clean.as_float(), Gaussian(sigma / 255), seed, "demo")
-    folder.mkdir(parents=True, exist_ok=True)
-    before, after = folder / "noisy.png", folder / "noisy_restored.png"
+    make_folder(folder)
+    before, after, picture = (folder / f"noisy{what}.png" for what in ("", "_restored", "_restored_compare"))
     recording = clean.with_float(noisy)
     write(clean, folder / "clean.png", overwrite=True)
     write(recording, before, overwrite=True)
     start = time.perf_counter()
-    told = Restoring(load(model), compute=compute, compare=True, overwrite=True)(Job(before, after))
+    told = Restoring(load(model), compute=compute, overwrite=True)(Job(before, after, picture))
     seconds = time.perf_counter() - start
-    from unperturb.data.recording import read
-
     return {
         "sigma": told["sigma"],
         "psnr_noisy": psnr(clean.as_float(), recording.as_float()),
         "psnr_restored": psnr(clean.as_float(), read(after).as_float()),
         "seconds": seconds,
-        "pictures": [str(path) for path in (folder / "clean.png", before, after, Path(told["compare"]))],
+        "pictures": [str(path) for path in (folder / "clean.png", before, after, picture)],
     }
 
 

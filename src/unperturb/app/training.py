@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unperturb.atomic import make_folder
 from unperturb.data.patches import Preparation, open_patches
 from unperturb.errors import FileError, UsageError
 from unperturb.model.checkpoint import load
@@ -27,10 +28,10 @@ def run_training(
     UnperturbError
         Where the request, the data or the training is wrong.
     """
-    if output.exists() and not (options["overwrite"] or options["resume"]):
-        raise FileError(f"{output} is there already; give another name, or --overwrite")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    files = RunFiles(output)
+    _check_files(files, options)
     settings = _settings(options)
+    make_folder(output.parent)
     preparation = Preparation(_floats(options["scales"]), _qualities(options["jpeg"]), options["held_out"])
     patches = open_patches(
         data, options["cache"] or default_cache(), preparation,
@@ -51,15 +52,26 @@ def run_training(
     }
     weights = load(options["start"]) if options["start"] else None
     run = train(
-        settings, patches, RunFiles(output), habits,
+        settings, patches, files, habits,
         card=card, half=options["half"], weights=weights, resume=options["resume"],
     )  # fmt: skip
     report = None
     for report in run:
         psnr = " ".join(f"{kind} {value:.2f} dB" for kind, value in report.psnr.items())
-        note = f"loss {report.loss:.4f}  {psnr}  {report.speed:.3f} Mpx/s"
+        note = f"step {report.progress.step}  loss {report.loss:.4f}  {psnr}  {report.speed:.3f} Mpx/s"
         show(report.progress.step, report.progress.steps, note)
     return {"model": str(output), "steps": settings.steps, "psnr": report.psnr if report else {}}
+
+
+def _check_files(files: RunFiles, options: dict[str, Any]) -> None:
+    """Refuse to lose an earlier run: its model, its checkpoint, or its log."""
+    if options["overwrite"] or (options["resume"] and files.state.is_file()):
+        return
+    taken = [path for path in (files.model, files.state, files.log) if path.exists()]
+    if taken and options["resume"]:
+        raise FileError(f"{taken[0]} is there, but no checkpoint {files.state} to go on from; give another name")
+    if taken:
+        raise FileError(f"{taken[0]} is there already; --resume goes on with its run, --overwrite begins anew")
 
 
 def default_cache() -> Path:
@@ -78,6 +90,8 @@ def _settings(options: dict[str, Any]) -> FitSettings:
         widths=tuple(int(width) for width in _floats(options["widths"])) if options["widths"] else network.widths,
         blocks=options["blocks"] or network.blocks,
     )
+    if options["channels"] not in (1, 3):
+        raise UsageError(f"--channels is 1 for gray or 3 for colour; got {options['channels']}")
     same = (
         "perturb",
         "steps",

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unperturb.atomic import whole
-from unperturb.data.recording import image_files, read
+from unperturb.atomic import make_folder, whole
+from unperturb.data.recording import Recording, check_finite, image_files, read
 from unperturb.errors import FileError, TrainingError, UsageError
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -197,14 +197,10 @@ def open_patches(
     """
     preparation = preparation or Preparation()
     files = _files(sources)
-    folder = Path(cache)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"the cache folder {folder} cannot be made: {error.strerror}") from None
+    folder = make_folder(cache)
     key = _key(files, preparation)
     index, samples = folder / f"{key}.json", folder / f"{key}.bin"
-    if not index.is_file():
+    if not (index.is_file() and samples.is_file()):
         _decode(files, preparation, index, samples, progress)
     described = json.loads(index.read_text())
     places = tuple(Place(**place) for place in described["places"])
@@ -242,16 +238,26 @@ def _decode(
     with whole(samples, overwrite=True) as part, part.open("wb") as out:
         for number, file in enumerate(files):
             recording = read(file)
+            check_finite(recording, file)
             if kind is None:
                 kind, full_scale = recording.values.dtype, recording.full_scale
             if recording.values.dtype != kind:
                 raise FileError(f"{file} holds {recording.values.dtype}, the files before it {kind}; train on one kind")
-            held_out = number % preparation.held_out == preparation.held_out // 2
-            for image in _versions(recording.values, recording.is_colour, number, held_out, preparation):
-                out.write(np.ascontiguousarray(image).tobytes())
-                height, width, channels = image.shape
-                places.append(asdict(Place(offset, height, width, channels, held_out)))
-                offset += image.size
+            if recording.full_scale != full_scale or kind.kind == "i":
+                raise FileError(
+                    f"{file} is signed, or has another bit depth than the files before it; train on one kind"
+                )
+            planes = _planes(recording)
+            # Of a few images one is held out; a single file is held out by its planes.
+            total = len(files) if len(files) > 1 else len(planes)
+            every = min(preparation.held_out, max(total, 2))
+            for index_in_file, plane in enumerate(planes):
+                held_out = (number if len(files) > 1 else index_in_file) % every == every // 2
+                for image in _versions(plane, (number, index_in_file), held_out, preparation):
+                    out.write(np.ascontiguousarray(image).tobytes())
+                    height, width, channels = image.shape
+                    places.append(asdict(Place(offset, height, width, channels, held_out)))
+                    offset += image.size
             if progress is not None:
                 progress(number + 1, len(files))
     described = {"dtype": str(kind), "full_scale": full_scale, "places": places}
@@ -259,18 +265,24 @@ def _decode(
         part.write_text(json.dumps(described))
 
 
+def _planes(recording: Recording) -> NDArray[Any]:
+    """Return the planes of a recording, ``(plane, height, width, channel)``."""
+    values = recording.values
+    if recording.values.dtype == bool:
+        values = values.astype(np.float32)
+    return values.reshape(-1, *values.shape[-3:]) if recording.is_colour else values.reshape(-1, *values.shape[-2:], 1)
+
+
 def _versions(
-    values: NDArray[Any], colour: bool, number: int, held_out: bool, preparation: Preparation
+    plane: NDArray[Any], number: tuple[int, int], held_out: bool, preparation: Preparation
 ) -> Iterator[NDArray[Any]]:
-    """Yield every plane ``(height, width, channel)`` and its reduced copies; of one held out no copies."""
-    planes = values.reshape(-1, *values.shape[-3:]) if colour else values.reshape(-1, *values.shape[-2:], 1)
-    generator = np.random.default_rng([20, number])
-    for plane in planes:
-        for scale in (1.0,) if held_out else preparation.scales:
-            if scale == 1:
-                yield plane
-            elif min(plane.shape[:2]) / scale >= 16:
-                yield _reduced(plane, scale, preparation.jpeg, generator)
+    """Yield a plane ``(height, width, channel)`` and its reduced copies; of one held out no copies."""
+    generator = np.random.default_rng([20, *number])
+    for scale in (1.0,) if held_out else preparation.scales:
+        if scale == 1:
+            yield plane
+        elif min(plane.shape[:2]) / scale >= 16:
+            yield _reduced(plane, scale, preparation.jpeg, generator)
 
 
 def _reduced(

@@ -27,10 +27,10 @@ from unperturb.model.network import UNetSettings
 FloatArray = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-HALO = 32
+HALO = 64
 """Default margin of a tile in pixels; smaller than what the network sees, at an error far below a grey level."""
 
-TILE = 512
+TILE = 768
 """Default size of a tile in pixels."""
 
 
@@ -110,7 +110,7 @@ def restore(
         raise UsageError("quality best turns and mirrors images; these values have another number of dimensions")
     level = _level(values, channel_axis, sigma, planes.shape[1:])
     # A gray image stored as colour holds one noise three times; the denoiser would take it for three.
-    same = len(planes) > 1 and bool((planes[1:] == planes[:1]).all())
+    same = len(planes) > 1 and _network(denoise) is not None and bool((planes[1:] == planes[:1]).all())
     parts = _together(planes[:1] if same else planes, denoise)
     runner = _Runner(denoise, compute, progress, len(parts) * (8 if quality == "best" else 1))
     answers = [runner.averaged(part, level) if quality == "best" else runner(part, level) for part in parts]

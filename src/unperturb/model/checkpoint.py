@@ -48,7 +48,11 @@ def load(name: str | Path) -> Denoiser:
         known = ", ".join(bundled()) or "none"
         raise ModelError(f"there is no model {str(name)!r}: give the path of a model file, or a bundled name ({known})")
     tensors, header = read_tensors(path, FORMAT)
-    denoiser = Denoiser(Card.from_dict(json.loads(header["card"])))
+    try:
+        card = Card.from_dict(json.loads(header["card"]))
+    except (KeyError, ValueError):
+        raise ModelError(f"{path} holds no card that can be read; it may be damaged") from None
+    denoiser = Denoiser(card)
     fill(denoiser.network, tensors, path)
     return denoiser.eval().requires_grad_(False)
 

@@ -124,11 +124,11 @@ def recall(description: dict[str, Any]) -> NetworkSettings:
     ModelError
         Where the description is of no network that this version knows.
     """
-    fields = {key: value for key, value in description.items() if key != "kind"}
     kinds = {"unet": UNetSettings, "vector": VectorNetSettings}
     try:
+        fields = {key: value for key, value in description.items() if key != "kind"}
         return kinds[description["kind"]](**fields)
-    except (KeyError, TypeError, UsageError) as error:
+    except (AttributeError, KeyError, TypeError, UsageError) as error:
         raise ModelError(f"the model's network {description!r} is not one that this version knows ({error})") from None
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 _B: list[list[float]] = [
@@ -99,6 +100,7 @@ class _Winograd(torch.autograd.Function):
         return image[:, :height, :width].permute(0, 3, 1, 2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
         inputs, kernels = ctx.saved_tensors
         batch, channels, height, width = ctx.image

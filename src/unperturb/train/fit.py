@@ -98,6 +98,9 @@ class FitSettings:
     data: str = ""
 
     def __post_init__(self) -> None:
+        parse(self.perturb)
+        if min(self.seed, self.warmup) < 0:
+            raise UsageError(f"seed and warmup are at least 0; got {self.seed} and {self.warmup}")
         if min(self.steps, self.batch, self.share, self.patch_size) < 1:
             raise UsageError("steps, batch, share and patch_size are at least 1")
         if not (
@@ -252,7 +255,7 @@ def fit(
     Raises
     ------
     TrainingError
-        Where a loss is not finite; `state` is then as after the step before.
+        Where a loss or a gradient is not finite; `state` is then as after the step before.
     UsageError
         Where the perturbation does not say the level of Gaussian noise.
     """
@@ -263,6 +266,11 @@ def fit(
             begin = time.perf_counter()
             loss, gradients = _gradients(state, draw, objective, dtype, run)
             size = _clip(gradients, state.settings.clip)
+            if not math.isfinite(size):
+                raise TrainingError(
+                    f"the gradient in step {state.step + 1} is not finite; training stopped with the weights of the "
+                    "step before. A smaller learning rate is the usual mend"
+                )
             rate = state.settings.rate_at(state.step)
             state.optimizer.step(gradients, rate, run)
             _follow(state)

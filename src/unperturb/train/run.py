@@ -6,7 +6,8 @@
     model.state.safetensors      the latest checkpoint, replaced every few minutes
     model.log.jsonl              one line each validation
 
-All three are written whole or not at all, so that a run may be killed at any moment and taken up again.
+The first two are written whole or not at all, and what the log holds beyond the checkpoint is taken back on resuming.
+So a run may be killed at any moment and taken up again.
 """
 
 import json
@@ -23,15 +24,21 @@ import torch
 from unperturb import __version__
 from unperturb.atomic import whole
 from unperturb.data.patches import Patches
-from unperturb.errors import UsageError
+from unperturb.errors import TrainingError, UsageError
 from unperturb.model.checkpoint import save_model
 from unperturb.model.denoiser import Denoiser
+from unperturb.model.level import Range
 from unperturb.model.machine import workers
 from unperturb.model.network import UNetSettings
+from unperturb.model.spec import parse
 from unperturb.train.fit import Draw, FitSettings, FitState, Progress, fit
 
 LEVELS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Noise levels at which a model's card states its validation error."""
+
+
+SMALLEST = 32
+"""Side of the smallest image that validation takes."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +50,17 @@ class RunFiles:
     @property
     def state(self) -> Path:
         """The latest checkpoint."""
-        return self.model.with_suffix(".state.safetensors")
+        return self.model.with_name(f"{self.model.name.removesuffix('.safetensors')}.state.safetensors")
 
     @property
     def log(self) -> Path:
         """The log, a JSON object a line."""
-        return self.model.with_suffix(".log.jsonl")
+        return self.model.with_name(f"{self.model.name.removesuffix('.safetensors')}.log.jsonl")
 
 
 @dataclass(frozen=True)
 class Habits:
-    """How a run is gone about; nothing of it changes the result.
+    """How a run is gone about. Device and precision change the result by rounding, the rest not at all.
 
     Attributes
     ----------
@@ -137,7 +144,9 @@ def train(
     TrainingError
         Where training cannot go on; the latest checkpoint stays.
     """
-    settings = replace(settings, data=patches.key)
+    settings = replace(settings, data=patches.key, perturb=str(parse(settings.perturb)))
+    held_out = patches.of(held_out=True)
+    _check_validation(held_out)
     if resume and files.state.is_file():
         state = FitState.resume(files.state, settings, habits.device)
     else:
@@ -150,12 +159,12 @@ def train(
     for progress in fit(state, draw, precision=habits.precision, threads=habits.threads):
         meter.add(progress, settings)
         last = progress.step == progress.steps
-        if last or progress.step % habits.validate == 0:
-            psnr = validation_psnr(state.averaged, patches.of(held_out=True), _middle(settings), habits)
-            _log(files.log, Report(progress, meter.loss, meter.speed, psnr))
         if last or time.monotonic() - saved > habits.checkpoint:
             state.save(files.state)
             saved = time.monotonic()
+        if last or progress.step % habits.validate == 0:
+            psnr = validation_psnr(state.averaged, held_out, _middle(settings), habits)
+            _log(files.log, Report(progress, meter.loss, meter.speed, psnr))
         yield Report(progress, meter.loss, meter.speed, psnr)
     denoiser = finished(state, patches, habits).with_card(**(card or {}))
     save_model(denoiser, files.model, dtype=torch.float16 if half else torch.float32)
@@ -175,7 +184,7 @@ def finished(state: FitState, patches: Patches, habits: Habits) -> Denoiser:
         "unperturb": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "images": len(patches.places),
+        "images and reduced copies": len(patches.places),
     }
     return state.averaged.with_card(recipe=settings.as_dict(), training=training, errors=errors)
 
@@ -209,7 +218,7 @@ def validation_errors(
 
 def _errors(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) -> dict[str, list[float]]:
     """Mean squared error of each held-out image under the same noise at every call."""
-    size = 128 if any(min(place.height, place.width) >= 128 for place in patches.places) else 32
+    size = 128 if any(min(place.height, place.width) >= 128 for place in patches.places) else SMALLEST
     patches = patches.at_least(size)
     colour = denoiser.card.network.channels == 3 if isinstance(denoiser.card.network, UNetSettings) else False
     indices = range(min(len(patches.places), 48))
@@ -228,11 +237,16 @@ def _errors(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) 
     return errors
 
 
+def _check_validation(held_out: Patches) -> None:
+    """Refuse, before the first step, images that leave nothing to validate on."""
+    if not any(min(place.height, place.width) >= SMALLEST for place in held_out.places):
+        raise TrainingError(
+            f"no image of at least {SMALLEST} pixels a side is left for validation; give more images, or larger ones"
+        )
+
+
 def _middle(settings: FitSettings) -> float:
     """Return the noise level to watch: the middle of what is trained."""
-    from unperturb.model.level import Range
-    from unperturb.model.spec import parse
-
     level = getattr(parse(settings.perturb), "sigma", 0.1)
     return (level.low + level.high) / 2 if isinstance(level, Range) else float(level)
 

@@ -71,7 +71,7 @@ from unperturb.app.progress import progress_line
     show_default=True,
     help="One image in so many is kept for validation.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
 @click.option("--name", default=None, help="The model's name, for its card.  [default: the file's]")
 @click.option("--description", default="", help="One sentence for its card.")
 @click.option("--data-note", default="", help="What the data is, for its card.")

@@ -67,9 +67,9 @@ def restore(
     The result keeps size, bit depth, channels, format and metadata of its input.
     """
     level = _sigma(sigma)
-    jobs = plan(inputs, output, "restored", f".{suffix}" if suffix else None, overwrite=overwrite)
+    jobs = plan(inputs, output, "restored", f".{suffix}" if suffix else None, compare=compare, overwrite=overwrite)
     if dry_run:
-        _tell([{"input": str(job.source), "output": str(job.target)} for job in jobs], [], as_json=as_json)
+        _tell([_planned(job) for job in jobs], [], as_json=as_json)
         return
 
     from unperturb.app.restoring import Restoring
@@ -77,7 +77,7 @@ def restore(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    restoring = Restoring(load(model), level, quality, as_compute(device, precision, tile), compare, overwrite)
+    restoring = Restoring(load(model), level, quality, as_compute(device, precision, tile), overwrite)
     start = time.monotonic()
     with progress_line("restoring") as show:
 
@@ -90,6 +90,11 @@ def restore(
         results, failures = run_batch(jobs, work)
     _tell(results, failures, as_json=as_json, seconds=time.monotonic() - start)
     sys.exit(exit_code(results, failures))
+
+
+def _planned(job: Job) -> Told:
+    compare = {} if job.compare is None else {"compare": str(job.compare)}
+    return {"input": str(job.source), "output": str(job.target), **compare}
 
 
 def _sigma(text: str) -> float | None:
