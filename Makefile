@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 .PHONY: demo test check format bench docs clean
 
 demo: .venv/core  ## Restore a sample image, end to end, and name the pictures.
-	$(BIN)/unperturb demo -o demo
+	$(BIN)/unperturb demo -o demo --overwrite
 
 test: .venv/dev  ## Run the tests.
 	$(BIN)/python -m pytest

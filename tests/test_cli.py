@@ -294,6 +294,19 @@ def test_demo_names_the_pictures_it_wrote(run, model, tmp_path):
     assert all((tmp_path / "demo" / path.split("/")[-1]).is_file() for path in told["pictures"])
 
 
+def test_debug_shows_where_it_failed(run, model, tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    assert "Traceback" in run("--debug", "restore", tmp_path / "a.png", "--model", model)[2]
+    assert "Traceback" not in run("restore", tmp_path / "a.png", "--model", model)[2]
+
+
+def test_json_is_json_where_numbers_are_not_finite(run, model, tmp_path):
+    picture(tmp_path / "a.png", size=(9, 9), mode="L")
+    code, out, _ = run("evaluate", tmp_path, "--model", model, "--perturb", "gaussian:sigma=0", "--json")
+    assert code == 0
+    assert json.loads(out, parse_constant=pytest.fail)["per_image"][0]["psnr_perturbed"] is None
+
+
 def test_fit_then_restore_with_it(run, tmp_path):
     for number in range(3):
         picture(tmp_path / "in" / f"{number}.png", size=(48, 48), seed=number)

@@ -538,3 +538,29 @@ def test_what_cannot_be_validated_is_refused_before_training_or_trained_without(
         assert steps == 0
     else:
         assert files.model.is_file()
+
+
+def test_a_run_stays_with_its_precision(tmp_path):
+    """Break: the precision measured anew by every process."""
+    state = FitState.start(LINE)
+    next(iter(fit(state, on_a_line, precision="bfloat16")))
+    assert state.precision == "bfloat16"
+    state.save(tmp_path / "state")
+    again = FitState.resume(tmp_path / "state", LINE)
+    with pytest.raises(UsageError, match="precision"):
+        next(iter(fit(again, on_a_line, precision="float32")))
+    next(iter(fit(again, on_a_line, precision="auto")))
+    assert again.precision == "bfloat16"
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_does_harm():
+    """Break: the gradient's norm not looked at."""
+    state = FitState.start(LINE)
+    before = [value.clone() for value in state.denoiser.parameters()]
+
+    def steep(estimate, _, sigma):
+        return ((estimate - estimate.detach()).flatten(1).abs().sum(1).sqrt() * 1e30).square() + 0 * sigma
+
+    with pytest.raises(TrainingError, match="gradient"):
+        next(iter(fit(state, on_a_line, objective=steep, precision="float32")))
+    assert all(torch.equal(one, other) for one, other in zip(before, state.denoiser.parameters(), strict=True))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unperturb.data.tiling import count, tiles
+from unperturb.data.tiling import tiles
 from unperturb.errors import UsageError
 
 shapes = st.lists(st.integers(1, 25), min_size=1, max_size=3).map(tuple)
@@ -34,12 +34,6 @@ def test_outer_parts_hold_the_inner_ones_and_a_margin(shape, size, halo, multipl
             assert outer.start == 0 or inner.start - outer.start >= halo
             assert outer.stop == length or outer.stop - inner.stop >= halo
             assert 0 <= outer.start <= inner.start < inner.stop <= outer.stop <= length
-
-
-@quick
-@given(shape=shapes, size=st.integers(3, 30), multiple=st.integers(1, 6))
-def test_tiles_are_counted_without_being_made(shape, size, multiple):
-    assert count(shape, size, multiple) == len(list(tiles(shape, size, 0, multiple)))
 
 
 def test_one_tile_holds_all_that_is_small():

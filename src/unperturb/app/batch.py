@@ -25,7 +25,8 @@ def run_batch(jobs: list[Job], work: Callable[[int, Job], Told]) -> tuple[list[T
         except Exception as error:  # a mistake of this program's own must not stop the other files either
             known = isinstance(error, UnperturbError)
             reason = str(error) if known else f"{type(error).__name__}: {error}"
-            if click.get_current_context().find_root().params.get("debug"):
+            context = click.get_current_context(silent=True)
+            if context is not None and context.find_root().params.get("debug"):
                 traceback.print_exc()
             reason = reason if str(job.source) in reason else f"{job.source}: {reason}"
             click.echo(f"unperturb: {reason}", err=True)

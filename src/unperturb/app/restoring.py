@@ -110,8 +110,7 @@ def _range(recording: Recording) -> float:
 def side_by_side(before: Recording, after: Recording) -> Recording:
     """Return one 8-bit picture with before on the left and after on the right; of a stack, the first plane.
 
-    Float files and deep integers are shown between the 0.1 and 99.9 percentile of what is before, if they do not fill
-    their range.
+    What is not 8-bit is shown between the 0.1 and 99.9 percentile of what is before.
     """
     index = next(iter(np.ndindex(before.stack_shape)))
     pair = [recording.as_float()[index] for recording in (before, after)]

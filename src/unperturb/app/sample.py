@@ -11,6 +11,7 @@ from unperturb.app.outputs import Job
 from unperturb.app.restoring import Restoring
 from unperturb.atomic import make_folder
 from unperturb.data.recording import Recording, read, write
+from unperturb.errors import FileError
 from unperturb.infer.evaluate import perturb
 from unperturb.infer.metrics import psnr
 from unperturb.infer.restore import Compute
@@ -19,31 +20,35 @@ from unperturb.model.machine import keep_freed_memory
 from unperturb.model.perturbation import Gaussian
 
 
-def run_demo(folder: Path, model: str, sigma: float, seed: int, compute: Compute) -> dict[str, Any]:
-    """Write ``clean.png``, ``noisy.png``, ``noisy_restored.png`` and a comparison to a folder, replacing them.
+def run_demo(folder: Path, model: str, sigma: float, seed: int, compute: Compute, *, overwrite: bool) -> dict[str, Any]:
+    """Write ``clean.png``, ``noisy.png``, ``noisy_restored.png`` and a comparison to a folder.
 
     Returns
     -------
     dict
         Noise level found, PSNR before and after, seconds, and the pictures.
     """
+    original = folder / "clean.png"
+    before, after, picture = (folder / f"noisy{what}.png" for what in ("", "_restored", "_restored_compare"))
+    taken = [path for path in (original, before, after, picture) if path.exists()]
+    if taken and not overwrite:
+        raise FileError(f"{taken[0]} is there already; give another folder, or --overwrite")
     keep_freed_memory()
     clean = sample_photograph()
     noisy, _ = perturb(clean.as_float(), Gaussian(sigma / 255), seed, "demo")
     make_folder(folder)
-    before, after, picture = (folder / f"noisy{what}.png" for what in ("", "_restored", "_restored_compare"))
     recording = clean.with_float(noisy)
-    write(clean, folder / "clean.png", overwrite=True)
-    write(recording, before, overwrite=True)
+    write(clean, original, overwrite=overwrite)
+    write(recording, before, overwrite=overwrite)
     start = time.perf_counter()
-    told = Restoring(load(model), compute=compute, overwrite=True)(Job(before, after, picture))
+    told = Restoring(load(model), compute=compute, overwrite=overwrite)(Job(before, after, picture))
     seconds = time.perf_counter() - start
     return {
         "sigma": told["sigma"],
         "psnr_noisy": psnr(clean.as_float(), recording.as_float()),
         "psnr_restored": psnr(clean.as_float(), read(after).as_float()),
         "seconds": seconds,
-        "pictures": [str(path) for path in (folder / "clean.png", before, after, picture)],
+        "pictures": [str(path) for path in (original, before, after, picture)],
     }
 
 

@@ -9,6 +9,7 @@ shrink with them. Where `jpeg` is given, reduced copies are also encoded lightly
 are.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -115,7 +116,7 @@ class Patches:
         return replace(self, places=chosen)
 
     def crop(self, generator: np.random.Generator, size: int, *, gray: bool) -> NDArray[np.float32]:
-        """Take one crop at random, every place of every image equally likely, turned or mirrored at random.
+        """Take one crop at random, from an image drawn by its area, turned or mirrored at random.
 
         Parameters
         ----------
@@ -143,7 +144,7 @@ class Patches:
         top, left = (place.height - size) // 2, (place.width - size) // 2
         return self._float(self._image(place)[top : top + size, left : left + size], gray=gray)
 
-    @property
+    @functools.cached_property
     def _shares(self) -> NDArray[np.float64]:
         area = np.array([place.height * place.width for place in self.places], dtype=np.float64)
         return area / area.sum()

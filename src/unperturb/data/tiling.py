@@ -68,12 +68,3 @@ def tiles(shape: Sequence[int], size: int, halo: int, multiple: int = 1) -> Iter
             outer.append(slice(low, min(stop + halo, length)))
             crop.append(slice(start - low, stop - low))
         yield Tile(tuple(outer), tuple(inner), tuple(crop))
-
-
-def count(shape: Sequence[int], size: int, multiple: int = 1) -> int:
-    """Return how many tiles `tiles` yields."""
-    size = -(-size // multiple) * multiple
-    total = 1
-    for length in shape:
-        total *= -(-length // size)
-    return total

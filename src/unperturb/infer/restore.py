@@ -49,7 +49,7 @@ class Compute:
     halo
         Pixels around a tile, or None for the default. The network's ``settings.radius`` makes tiles exact.
     threads
-        On a processor; all cores by default.
+        On a processor, where there are several tiles; all cores by default. A single tile is left to torch's threads.
     """
 
     device: str = "auto"

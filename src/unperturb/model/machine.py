@@ -115,12 +115,3 @@ def workers(device: torch.device, threads: int | None) -> Iterator[Map]:
             yield pool.map
     finally:
         torch.set_num_threads(before)
-
-
-def peak_memory() -> int:
-    """Return the most memory this process has held so far, in bytes; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

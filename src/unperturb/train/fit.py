@@ -141,6 +141,8 @@ class FitState:
         Steps done.
     seconds
         Spent on them.
+    precision
+        What the run computes in, once its first step has settled it; a run that is taken up again stays with it.
     """
 
     settings: FitSettings
@@ -149,6 +151,7 @@ class FitState:
     optimizer: Optimizer
     step: int = 0
     seconds: float = 0.0
+    precision: str = ""
 
     @classmethod
     def start(
@@ -186,6 +189,7 @@ class FitState:
         tensors |= {f"average.{key}": value for key, value in self.averaged.network.state_dict().items()}
         tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.state().items()}
         header = {"settings": self.settings.as_dict(), "step": self.step, "seconds": self.seconds}
+        header["precision"] = self.precision
         stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         write_tensors(path, FORMAT, stored, {"state": json.dumps(header)})
 
@@ -208,7 +212,7 @@ class FitState:
         for prefix, network in (("weights.", state.denoiser.network), ("average.", state.averaged.network)):
             fill(network, _under(prefix, tensors), path)
         state.optimizer.restore(_under("optimizer.", tensors), header["step"])
-        state.step, state.seconds = header["step"], header["seconds"]
+        state.step, state.seconds, state.precision = header["step"], header["seconds"], header.get("precision", "")
         return state
 
 
@@ -239,6 +243,8 @@ def fit(
 ) -> Iterator[Progress]:
     """Train until the last step, yielding after each; `state` is complete whenever this yields.
 
+    Until the iterator ends or is closed, torch runs on one thread an operation in the caller as well.
+
     Parameters
     ----------
     state
@@ -257,10 +263,10 @@ def fit(
     TrainingError
         Where a loss or a gradient is not finite; `state` is then as after the step before.
     UsageError
-        Where the perturbation does not say the level of Gaussian noise.
+        Where the perturbation does not say the level of Gaussian noise, or the precision is not that of the run so far.
     """
     device = next(state.denoiser.parameters()).device
-    dtype = choose_precision(precision, device)
+    dtype = _settle_precision(state, precision, device)
     with workers(device, threads) as run:
         while state.step < state.settings.steps:
             begin = time.perf_counter()
@@ -277,6 +283,17 @@ def fit(
             state.step += 1
             state.seconds += time.perf_counter() - begin
             yield Progress(state.step, state.settings.steps, loss, rate, size, state.seconds)
+
+
+def _settle_precision(state: FitState, precision: str, device: torch.device) -> torch.dtype:
+    """Return the type to compute in: that of the run so far, where there is one."""
+    chosen = state.precision if precision == "auto" and state.precision else precision
+    dtype = choose_precision(chosen, device)
+    name = str(dtype).removeprefix("torch.")
+    if state.precision not in ("", name):
+        raise UsageError(f"this run computes in {state.precision}, not {name}; resume it with its own precision")
+    state.precision = name
+    return dtype
 
 
 def _gradients(

@@ -21,10 +21,19 @@ from unperturb.app.options import compute_options, echo_json, json_option, model
     "--sigma", type=click.FloatRange(0), default=25.0, show_default=True, help="Noise to add, in grey levels."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@click.option("--overwrite", is_flag=True, help="Replace pictures that are there already.")
 @compute_options
 @json_option
 def demo(
-    output: Path, model: str, sigma: float, seed: int, device: str, precision: str, tile: str, as_json: bool
+    output: Path,
+    model: str,
+    sigma: float,
+    seed: int,
+    overwrite: bool,
+    device: str,
+    precision: str,
+    tile: str,
+    as_json: bool,
 ) -> None:
     """Add noise to a photograph, restore it without being told how much, and write the pictures.
 
@@ -33,7 +42,7 @@ def demo(
     from unperturb.app.options import as_compute
     from unperturb.app.sample import run_demo
 
-    told = run_demo(output, model, sigma, seed, as_compute(device, precision, tile))
+    told = run_demo(output, model, sigma, seed, as_compute(device, precision, tile), overwrite=overwrite)
     if as_json:
         echo_json(told)
         return

@@ -107,6 +107,10 @@ def _read_clean(path: Path, *, gray: bool) -> Any:
     if recording.stack_shape:
         raise FileError(f"{path} is a stack of images; give single images to evaluate on")
     values = recording.as_float()
+    if values.min() < 0 or values.max() > 1:
+        raise FileError(
+            f"{path} holds values outside of 0 to 1, the range that PSNR is measured in here; rescale it first"
+        )
     return values @ np.array(LUMINANCE, np.float32) if gray and values.ndim == 3 else values
 
 
