@@ -10,9 +10,9 @@ Over many channels the products are 36 matrix products. The three changes of bas
 backward pass are the same few matrix products in another order.
 
 The result differs from the plain sum by rounding alone, about 3e-6 of its size in float32. Measured on a processor
-with AVX2, one thread, against the library's own kernels: in training, forward and backward together, 1.4 (64 channels)
-to 2.2 times (256) as fast; forward alone 1.3 (128) to 1.8 times (256). The backward pass holds 2.25 times as much
-memory.
+with AVX2 against the library's own kernels: in training, forward and backward together, 1.4 (64 channels) to 2.2 times
+(256) as fast; forward alone, on one thread, 1.3 (128) to 1.7 times (256). The backward pass holds 2.25 times as much
+memory, and cannot be differentiated again.
 
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, section 4.3.
 """

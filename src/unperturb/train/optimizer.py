@@ -5,7 +5,7 @@ A kernel W, as a matrix (channel_out, everything else), moves along the orthogon
     W ← W − η · √max(1, rows/columns) · U Vᵀ,        M = U S Vᵀ
 
 so that all directions in which a layer can change get the same step, the rare ones too. U Vᵀ comes from five
-Newton–Schulz steps. At equal time this was measured to be worth about twice the training of AdamW.
+Newton–Schulz steps.
 
 Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; the coefficients are theirs.
 torch has an optimizer of that name, for matrices alone and in bfloat16, which a processor without matrix units computes
