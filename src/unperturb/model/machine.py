@@ -79,8 +79,8 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory it frees, for its next large arrays.
 
     By default the C library gives every large array back to the system and asks for it anew, and the system clears each
-    page again: measured here, that took longer than the arithmetic. Only glibc knows these settings; elsewhere nothing
-    happens.
+    page again: in the fast convolution of `winograd` that was measured to take longer than the arithmetic. Only glibc
+    knows these settings; elsewhere nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
