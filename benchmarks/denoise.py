@@ -22,7 +22,8 @@ from benchmarks.images import pictures
 from benchmarks.measure import measure
 from benchmarks.peers import PEERS, TUNED, Array, Method, factor, need
 from unperturb.errors import UnperturbError, UsageError
-from unperturb.infer.restore import Compute, restore
+from unperturb.infer.restore import restore
+from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.machine import keep_freed_memory

@@ -24,7 +24,8 @@ from skimage import data
 from torch import Tensor
 
 from unperturb.data.patches import Preparation, open_patches
-from unperturb.infer.restore import HALO, Compute, restore
+from unperturb.infer.restore import restore
+from unperturb.infer.tiled import HALO, Compute
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import PRESETS, NetworkSettings, UNetSettings, VectorNetSettings

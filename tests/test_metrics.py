@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from unperturb.errors import UsageError
 from unperturb.infer.evaluate import evaluate_image, perturb
 from unperturb.infer.metrics import psnr, ssim
-from unperturb.infer.restore import Compute
+from unperturb.infer.tiled import Compute
 from unperturb.model.spec import parse
 
 SIGMA = 25 / 255

@@ -9,7 +9,8 @@ from skimage import data
 
 from unperturb.data.noise import estimate_sigma
 from unperturb.errors import ModelError, UsageError
-from unperturb.infer.restore import Compute, restore
+from unperturb.infer.restore import restore
+from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import UNetSettings, VectorNetSettings
 

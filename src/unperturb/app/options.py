@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from unperturb.infer.restore import Compute
+    from unperturb.infer.tiled import Compute
 
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
@@ -49,7 +49,7 @@ def compute_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def as_compute(device: str, precision: str, tile: str) -> "Compute":
     """Turn these options into what the library takes."""
-    from unperturb.infer.restore import Compute
+    from unperturb.infer.tiled import Compute
     from unperturb.model.machine import choose_device
 
     if tile != "auto" and not (tile.isdigit() and int(tile) >= 16):

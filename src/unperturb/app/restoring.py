@@ -11,7 +11,9 @@ from unperturb.app.outputs import Job
 from unperturb.atomic import make_folder
 from unperturb.data.recording import Index, Recording, check_finite, read, write
 from unperturb.errors import UsageError
-from unperturb.infer.restore import Compute, Progress, as_sigma, restore
+from unperturb.infer.posterior import as_sigma
+from unperturb.infer.restore import Progress, restore
+from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise
 
 FAINT = 1 / 255

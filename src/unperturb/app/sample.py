@@ -14,7 +14,7 @@ from unperturb.data.recording import Recording, read, write
 from unperturb.errors import FileError
 from unperturb.infer.evaluate import perturb
 from unperturb.infer.metrics import psnr
-from unperturb.infer.restore import Compute
+from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import load
 from unperturb.model.machine import keep_freed_memory
 from unperturb.model.perturbation import Gaussian

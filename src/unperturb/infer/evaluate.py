@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from unperturb.errors import UsageError
 from unperturb.infer.metrics import psnr, ssim
-from unperturb.infer.restore import Compute, restore
+from unperturb.infer.restore import restore
+from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise
 from unperturb.model.perturbation import Perturbation
 

@@ -116,6 +116,33 @@ class Denoiser(nn.Module):
             return self.network(x, sigma)
         return offset + scale * self.network((x - offset) / scale, sigma / scale)
 
+    def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
+        """Return the mean squared error of the best guess by noise level, as the card has it from validation.
+
+        Parameters
+        ----------
+        sigma
+            Noise levels, of any shape, in the units of the values.
+        channels
+            Of the signals: a model for colour has other errors for gray images.
+
+        Returns
+        -------
+        Tensor or None
+            Shape of `sigma`; None where the card says nothing. Between the levels that were validated, the logarithm of
+            error / sigma² is interpolated over that of sigma; beyond them it stays what it is at the last.
+        """
+        kind = "colour" if channels > 1 else "gray"
+        known = self.card.errors.get(kind) or next(iter(self.card.errors.values()), None)
+        if not known:
+            return None
+        levels = torch.tensor(sorted(map(float, known)), dtype=torch.float64)
+        by_level = {float(level): error for level, error in known.items()}
+        ratios = torch.tensor([by_level[level] / level**2 for level in levels.tolist()], dtype=torch.float64)
+        return (interpolated(sigma.double().clamp(min=1e-30).log(), levels.log(), ratios.log()).exp() * sigma**2).to(
+            sigma
+        )
+
     def with_card(self, **changes: Any) -> "Denoiser":
         """Return a denoiser that shares this one's network and has another card."""
         other = Denoiser.__new__(Denoiser)
@@ -124,3 +151,13 @@ class Denoiser(nn.Module):
         if other.card.network != self.card.network:
             raise ModelError("a card cannot give its denoiser another network")
         return other
+
+
+def interpolated(at: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    """Interpolate linearly between values at rising places; beyond the first and the last, these stay."""
+    at = at.clamp(float(places[0]), float(places[-1]))
+    right = torch.searchsorted(places, at).clamp(1, max(len(places) - 1, 1))
+    if len(places) == 1:
+        return values[0].expand(at.shape)
+    share = (at - places[right - 1]) / (places[right] - places[right - 1])
+    return values[right - 1] + share * (values[right] - values[right - 1])

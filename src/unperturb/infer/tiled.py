@@ -1,0 +1,141 @@
+"""A denoise function for signals of any size: cut into tiles, on all cores, in the precision that is fastest here.
+
+`Tiled` wraps a denoise function and is one. Everything above it, the best guess and the draws alike, hands it whole
+signals and never learns of tiles, threads or devices.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unperturb.data.tiling import Slices, Tile, tiles
+from unperturb.model.denoiser import Denoise, Denoiser
+from unperturb.model.machine import choose_device, choose_precision, workers
+from unperturb.model.network import UNetSettings
+
+HALO = 64
+"""Default margin of a tile in pixels; smaller than what the network sees, at an error far below a grey level."""
+
+TILE = 768
+"""Default size of a tile in pixels."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How to compute; nothing of it changes the answer by more than rounding, or than the halo lets it.
+
+    Attributes
+    ----------
+    device
+        "auto", "cpu" or "cuda".
+    precision
+        "auto" (bfloat16 where it was measured to be faster), "float32" or "bfloat16".
+    tile
+        Pixels along each side of a tile, or None for the default.
+    halo
+        Pixels around a tile, or None for the default. The network's ``settings.radius`` makes tiles exact.
+    threads
+        On a processor, where there are several tiles; all cores by default. A single tile is left to torch's threads.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    tile: int | None = None
+    halo: int | None = None
+    threads: int | None = None
+
+
+class Tiled:
+    """A denoise function that answers tile by tile, each thread its own tiles.
+
+    Parameters
+    ----------
+    denoise
+        A `Denoiser`, or any ``denoise(x, sigma) -> mean``.
+    compute
+        Device, precision, tiles.
+    done
+        Called after each tile.
+    """
+
+    def __init__(
+        self, denoise: Denoise, compute: Compute | None = None, done: Callable[[], None] | None = None
+    ) -> None:
+        self.compute = compute or Compute()
+        self.device = choose_device(self.compute.device)
+        self.dtype = choose_precision(self.compute.precision, self.device)
+        self.denoise = denoise.to(self.device) if isinstance(denoise, torch.nn.Module) else denoise
+        self.done = done
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return the posterior mean.
+
+        Parameters
+        ----------
+        x
+            ``(batch, channel, *space)``, on the processor.
+        sigma
+            A number, ``(batch,)``, or a map ``(batch or 1, 1, *space)``, in the units of `x`.
+
+        Returns
+        -------
+        Tensor
+            Shape of `x`, float32, on the processor.
+        """
+        level = torch.as_tensor(sigma)
+        result = torch.empty_like(x, dtype=torch.float32)
+        pieces = [(item, tile) for item in range(len(x)) for tile in self.tiles(x.shape[2:])]
+
+        def work(index: int) -> None:
+            item, tile = pieces[index]
+            answer = self._answer(x[item][_all_channels(tile.outer)], _cut(level, item, tile))
+            result[item][_all_channels(tile.inner)] = answer[_all_channels(tile.crop)]
+
+        # A single piece is left to the threads within each operation.
+        with workers(self.device, self.compute.threads) if len(pieces) > 1 else nullcontext(map) as run:
+            for _ in run(work, range(len(pieces))):
+                if self.done is not None:
+                    self.done()
+        return result
+
+    def tiles(self, shape: tuple[int, ...]) -> list[Tile]:
+        """Return the tiles that a signal of this shape in space is cut into."""
+        settings = unet_settings(self.denoise)
+        size = TILE if self.compute.tile is None else self.compute.tile
+        if self.compute.tile is None and (settings is None or max(shape) <= 1.5 * TILE):
+            size = max(shape)
+        halo = HALO if self.compute.halo is None else self.compute.halo
+        return list(tiles(shape, size, halo, settings.multiple if settings else 1))
+
+    def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
+        """Return what the wrapped function says of its own error, if anything."""
+        known = getattr(self.denoise, "expected_error", None)
+        return None if known is None else known(sigma, channels)
+
+    def _answer(self, x: Tensor, sigma: Tensor) -> Tensor:
+        # A copy, for the denoiser to do with as it likes.
+        x = x[None].to(self.device, torch.float32, copy=True, memory_format=torch.contiguous_format)
+        with torch.no_grad(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            answer: Tensor = self.denoise(x, sigma.to(x))
+        return answer[0].float().cpu()
+
+
+def unet_settings(denoise: Denoise) -> UNetSettings | None:
+    """Return the settings of a denoise function that is a network for images, else None."""
+    settings = denoise.card.network if isinstance(denoise, Denoiser) else None
+    return settings if isinstance(settings, UNetSettings) else None
+
+
+def _cut(level: Tensor, item: int, tile: Tile) -> Tensor:
+    """Return the noise level of one tile of one item: a number, or a map ``(1, 1, *space)``."""
+    if level.ndim == 0:
+        return level
+    mine = level[item if len(level) > 1 else 0]
+    return mine if mine.ndim == 0 else mine[_all_channels(tile.outer)][None]
+
+
+def _all_channels(space: Slices) -> Slices:
+    return (slice(None), *space)
