@@ -1,8 +1,9 @@
 """The derivative of a denoise function, which is the posterior covariance:  Cov[x | y] = σ² ∂D/∂y.
 
 By finite differences, so that any denoise function will do: one that was compiled, one that computes in tiles, one
-whose convolutions cannot be differentiated twice. A difference is taken over a distance of a stated share of the noise level,
-in the component that moves the most; the four-point formula is exact for cubics (Abramowitz and Stegun, 25.3.6).
+whose convolutions cannot be differentiated twice. A difference is taken over a distance of a stated share of
+the noise level, in the component that moves the most; the four-point formula is exact for quartics (Abramowitz and
+Stegun, 25.3.6).
 """
 
 import torch

@@ -25,14 +25,15 @@ _CHUNK = 1 << 16
 
 
 def keyed_normal(
-    keys: Sequence[tuple[int, ...]], shape: Sequence[int], *, dtype: torch.dtype = torch.float32
+    keys: Sequence[Sequence[int]] | Words, shape: Sequence[int], *, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Return standard normal values, one independent field for each key.
 
     Parameters
     ----------
     keys
-        One an item, of whole numbers, such as (seed, item, draw, step). Equal keys give equal fields.
+        ``(item, number)``: some whole numbers for each item, such as seed, item, draw and step. Equal keys give equal
+        fields.
     shape
         Of one item, ``(channel, *space)`` or ``(feature,)``. A field of another length along an axis has the same
         values at the same coordinates; up to 2**16 channels, and 2**48 places in space.
@@ -66,9 +67,10 @@ def _places(shape: tuple[int, ...]) -> Words:
     return total.ravel()
 
 
-def _roots(keys: Sequence[tuple[int, ...]]) -> Words:
+def _roots(keys: Sequence[Sequence[int]] | Words) -> Words:
     """Hash each key into one word."""
-    numbers = np.array([[number % 2**64 for number in key] for key in keys], np.uint64)
+    known = isinstance(keys, np.ndarray)
+    numbers = keys if known else np.array([[number % 2**64 for number in key] for key in keys], np.uint64)
     words = np.full(len(keys), numbers.shape[1], np.uint64)
     for column in numbers.T:
         words = _mixed((words ^ column) + _STEP)

@@ -3,8 +3,8 @@
     Posterior(denoise, start, sigma)        p(x | start),   start = x + sigma · n
 
 Its mean is one call, its draws are a walk from ``start`` down to no noise (`sample`), its covariance is the derivative
-of the denoise function (`uncertainty`). The three never know what `denoise` is: a network, a closed form, a network that
-was shown the rest of the observation.
+of the denoise function (`uncertainty`). The three never know what `denoise` is: a network, a closed form, a network
+that was shown the rest of the observation.
 
 `observe` makes one of an array as people have them, of any size, gray or in colour, and knows the way back.
 """

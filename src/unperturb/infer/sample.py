@@ -32,7 +32,9 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unperturb.errors import UsageError
@@ -277,9 +279,10 @@ def sample(
     for begin in range(0, len(numbers), batch):
         group = numbers[begin : begin + batch]
 
-        def noise(step: int, n: int, group: Sequence[int] = group) -> Tensor:
-            keys = [(seed, item, number, 2 * step + n) for number in group for item in items]
-            return keyed_normal(keys, shape[1:], dtype=dtype)
+        keys = np.array([(seed % 2**64, item, number, 0) for number in group for item in items], np.uint64)
+
+        def noise(step: int, n: int, keys: NDArray[np.uint64] = keys) -> Tensor:
+            return keyed_normal(keys + np.array([0, 0, 0, 2 * step + n], np.uint64), shape[1:], dtype=dtype)
 
         mean = posterior.mean.repeat(len(group), *(1,) * (len(shape) - 1))
         walk = trajectory(posterior.repeated(len(group)), noise, method=method, levels=levels, mean=mean)
