@@ -31,7 +31,7 @@ def test_a_long_field_is_the_same_in_one_piece_and_in_many(monkeypatch):
 def test_values_are_standard_normal(keys):
     """Kolmogorov and Smirnov's test on 400,000 values, and their moments within 4 standard errors.
 
-    Break: an angle over half the circle.
+    Break: radius and angle of the same bits.
     """
     values = keyed_normal(keys, (1, 100, 400_000 // 100 // len(keys)), dtype=torch.float64).numpy().ravel()
     n = len(values)
@@ -43,7 +43,7 @@ def test_values_are_standard_normal(keys):
 def test_neighbours_keys_and_channels_are_independent():
     """Covariances of fields that differ in one coordinate or one part of the key are within 4 standard errors of 0.
 
-    Break: a hash of one round only, over the sum of key and place.
+    Break: all parts of the key but the first ignored.
     """
     base = keyed_normal([(0, 0, 0)], (2, 300, 300))[0]
     others = [keyed_normal([key], (2, 300, 300))[0] for key in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]

@@ -185,13 +185,23 @@ def final_variance(method: str, steps: int) -> Tensor:
 def test_the_error_falls_at_the_stated_order(method, order):
     """The slope of error against steps, for each axis and without Monte-Carlo error.
 
-    Breaks: the correction added t/s times; half of it; the answer after the correction not continued.
+    Breaks: the correction added t/s times; half of it.
     """
     exact = PRIOR * SIGMA**2 / (PRIOR + SIGMA**2)
     coarse, fine = (((final_variance(method, steps) - exact) / exact).abs() for steps in (40, 160))
     # The scalar variance is right for the axis of mean variance only: there its error may cross zero.
     slope = float((coarse.log() - fine.log()).median()) / math.log(4)
     assert slope == pytest.approx(order, abs=0.15)
+
+
+def test_twenty_corrected_steps_are_within_five_percent_on_every_axis():
+    """And the last step, with nothing to send through, has the variance of the model's error.
+
+    Breaks: the answer after the correction not continued; the last step without its variance.
+    """
+    exact = PRIOR * SIGMA**2 / (PRIOR + SIGMA**2)
+    assert torch.allclose(final_variance("corrected", 20), exact, rtol=0.05)
+    assert torch.allclose(final_variance("corrected", 1), exact.mean().expand(3), rtol=0.03)
 
 
 def test_the_whole_covariance_has_no_error_for_a_gaussian():
@@ -258,7 +268,7 @@ def test_draws_do_not_depend_on_their_company(method):
 def test_a_draw_in_tiles_is_a_draw_of_the_whole():
     """Law 16 for draws, with a halo that covers what the network sees.
 
-    Break: noise drawn tile by tile, from the tile's own corner.
+    Break: tiles cut with half the halo.
     """
     settings = UNetSettings(widths=(4, 8), blocks=1)
     with torch.random.fork_rng(devices=[]):

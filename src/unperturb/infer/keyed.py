@@ -69,8 +69,10 @@ def _places(shape: tuple[int, ...]) -> Words:
 
 def _roots(keys: Sequence[Sequence[int]] | Words) -> Words:
     """Hash each key into one word."""
-    known = isinstance(keys, np.ndarray)
-    numbers = keys if known else np.array([[number % 2**64 for number in key] for key in keys], np.uint64)
+    if isinstance(keys, np.ndarray):
+        numbers: Words = keys
+    else:
+        numbers = np.array([[number % 2**64 for number in key] for key in keys], np.uint64)
     words = np.full(len(keys), numbers.shape[1], np.uint64)
     for column in numbers.T:
         words = _mixed((words ^ column) + _STEP)
