@@ -1,9 +1,9 @@
 """The derivative of a denoise function, which is the posterior covariance:  Cov[x | y] = σ² ∂D/∂y.
 
 By finite differences, so that any denoise function will do: one that was compiled, one that computes in tiles, one
-whose convolutions cannot be differentiated twice. A difference is taken over a distance of a stated share of
-the noise level, in the component that moves the most; the four-point formula is exact for quartics (Abramowitz and
-Stegun, 25.3.6).
+whose convolutions cannot be differentiated twice. A difference is taken over a stated share of the noise level, in the
+component that moves the most for its noise; the four-point formula is exact for quartics (Abramowitz and Stegun,
+25.3.6).
 """
 
 import torch
@@ -42,9 +42,11 @@ def product(
         Shape of `v`. Zero where `v` is.
     """
     x = posterior.start if x is None else x
-    largest = v.abs().flatten(1).amax(1).clamp(min=torch.finfo(v.dtype).tiny)
-    noise = (posterior.spread_of_noise * level).expand(len(v), *x.shape[1:]).flatten(1).amax(1)
-    distance = (share_of_noise(x.dtype) * noise / largest).view(-1, *(1,) * (v.ndim - 1))
+    # Relative to the noise of each place; where there is none, to a thousandth of the most, or to nearly nothing.
+    noise = (posterior.spread_of_noise * level).expand(len(v), *x.shape[1:]).flatten(1)
+    least = (1e-3 * noise.amax(1, keepdim=True)).clamp(min=torch.finfo(v.dtype).eps ** 2)
+    furthest = (v.flatten(1).abs() / noise.clamp(min=least)).amax(1).clamp(min=torch.finfo(v.dtype).tiny ** 0.5)
+    distance = (share_of_noise(x.dtype) / furthest).view(-1, *(1,) * (v.ndim - 1))
     total = torch.zeros_like(x)
     for steps, weight in _FOUR_POINT if mean is None else _ONE_SIDED:
         known = mean is not None and steps == 0
