@@ -7,50 +7,8 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-import torch
+from pictures import opened, picture
 from PIL import Image
-
-from unperturb.app.cli import main
-from unperturb.model.checkpoint import save_model
-from unperturb.model.denoiser import Card, Denoiser
-from unperturb.model.network import UNetSettings
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """Write a small model, so that these tests are about files and words, and not about quality."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_model(Denoiser(Card(UNetSettings(channels=3, widths=(8, 16), blocks=1), name="small")), path)
-    return str(path)
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command line in this process; returns exit code, standard output and standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-            sys.exit(0)
-        told = capsys.readouterr()
-        return stopped.value.code or 0, told.out, told.err
-
-    return call
-
-
-def picture(path, size=(24, 31), seed=0, mode="RGB", **options):
-    channels = {"L": (), "RGB": (3,), "RGBA": (4,), "LA": (2,)}[mode]
-    values = np.random.default_rng(seed).normal(128, 20, (*size, *channels)).clip(0, 255).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path, **options)
-    return values
-
-
-def opened(path):
-    with Image.open(path) as image:
-        image.load()
-        return image
 
 
 def test_restore_writes_beside_its_input(run, model, tmp_path):

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from unperturb.errors import UsageError
 from unperturb.infer.evaluate import evaluate_image, perturb
-from unperturb.infer.metrics import psnr, ssim
+from unperturb.infer.metrics import coverage, psnr, ranks, sharpness, ssim
 from unperturb.infer.tiled import Compute
 from unperturb.model.spec import parse
 
@@ -81,6 +82,63 @@ def test_ssim_of_colour_is_the_mean_over_channels():
 @pytest.mark.parametrize(("shape", "axis"), [((10, 40), None), ((40, 10), None), ((10, 40, 12), -1), ((3, 40, 10), 0)])
 def test_ssim_of_less_than_a_window_is_nan(shape, axis):
     assert math.isnan(ssim(np.zeros(shape), np.zeros(shape), channel_axis=axis))
+
+
+def test_sharpness_is_the_ratio_of_gradient_energies():
+    """Along both axes, on an image that is written out. Breaks: one axis alone; differences not squared."""
+    clean = np.array([[0.0, 1.0, 1.0], [0.0, 3.0, 1.0]])
+    energy = (1 + 0 + 9 + 4) / 4 + (0 + 4 + 0) / 3
+    estimate = clean.copy()
+    estimate[1, 1] = 1.0
+    assert sharpness(clean, estimate) == pytest.approx(((1 + 0 + 1 + 0) / 4 + 0) / energy)
+    assert sharpness(clean, clean) == 1
+    assert sharpness(clean, 3 * clean - 7) == pytest.approx(9)
+
+
+def test_sharpness_of_noise_is_twice_its_variance_an_axis():
+    """Independent neighbours differ by 2σ² in the mean square; averaged over 2 × 2, by an eighth of that."""
+    clean = np.random.default_rng(0).standard_normal((400, 400))
+    blurred = (clean[:-1, :-1] + clean[1:, :-1] + clean[:-1, 1:] + clean[1:, 1:]) / 4
+    # variance 1/4, correlation of neighbours 1/2: a squared difference of 1/4, of 2 before
+    assert sharpness(clean[1:, 1:], blurred) == pytest.approx(1 / 8, rel=0.01)
+
+
+def test_channels_are_no_neighbours():
+    """Break: differences also taken along the axis of channels."""
+    clean = camera(32)
+    colour = np.stack([clean, clean + 5, clean - 5], -1)
+    flat = np.stack([camera(32) * 0.5] * 3, -1)
+    for axis in (-1, 2):
+        assert sharpness(colour, flat, channel_axis=axis) == pytest.approx(0.25, rel=1e-5)
+    assert sharpness(colour.transpose(2, 0, 1), flat.transpose(2, 0, 1), channel_axis=0) == pytest.approx(
+        0.25, rel=1e-5
+    )
+
+
+def test_nothing_is_sharp_beside_a_constant():
+    flat = np.zeros((4, 4))
+    assert math.isnan(sharpness(flat, flat))
+    assert sharpness(flat, np.eye(4)) == math.inf
+
+
+def test_coverage_counts_what_lies_within_the_ends_included():
+    """Breaks: ends left out; the mean over intervals instead of values."""
+    clean = np.array([[0.0, 1.0], [2.0, 3.0]])
+    assert coverage(clean, clean, clean) == 1
+    assert coverage(clean, np.array(0.5), np.array(2.0)) == 0.5
+    assert coverage(clean, np.zeros((2, 2)), np.array([[0, 0.9], [2.1, 9]])) == 0.75
+    assert coverage(np.array([np.nan, 1.0]), np.array(-9.0), np.array(9.0)) == 0.5
+    assert math.isnan(coverage(np.zeros(0), np.zeros(0), np.zeros(0)))
+
+
+def test_ranks_of_what_cannot_be_told_apart_are_uniform():
+    """Break: the rank taken among the clean values, not among the draws."""
+    values = np.random.default_rng(0).standard_normal((10, 20_000))
+    found = ranks(values[0], values[1:])
+    counts = np.bincount(found, minlength=10)
+    assert counts.shape == (10,)
+    assert stats.chisquare(counts).pvalue > 0.01
+    assert ranks(np.array([0.5, 2.0]), np.array([[0.0, 0.0], [1.0, 1.0]])).tolist() == [1, 2]
 
 
 # --- Evaluation -------------------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ from unperturb.errors import UnperturbError, UsageError
 
 VERBS = {
     "restore": "Restore images: the best guess of what is behind the noise.",
+    "sample": "Draw what else images could have been: sharp, and different where the answer is open.",
+    "uncertainty": "Tell where not to trust the best guess: a map, directions, a report in plain words.",
     "fit": "Train a denoiser on images.",
     "evaluate": "Measure how well a model restores clean images that are perturbed on purpose.",
+    "calibrate": "Learn how wide intervals have to be, on clean images that are perturbed on purpose.",
     "info": "Tell models, machine, and what would be used.",
     "demo": "Run the main job end to end on a sample image.",
 }

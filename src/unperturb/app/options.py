@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,6 +40,55 @@ def _finite(value: Any) -> Any:
 model_option = click.option(
     "--model", default="natural", show_default=True, help="A bundled model, or the path of a model file."
 )
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder for the results, or one file (with a suffix).",
+)
+sigma_option = click.option(
+    "--sigma",
+    default="auto",
+    show_default=True,
+    help="Noise level in the file's own units (8-bit: grey levels), or auto.",
+)
+
+
+def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how to draw: number, steps, seed."""
+    number = click.option(
+        "-n", "--n-samples", type=click.IntRange(1, 999), default=8, show_default=True, help="How many draws."
+    )
+    steps = click.option(
+        "--steps",
+        type=click.IntRange(1),
+        default=20,
+        show_default=True,
+        help="Of each draw, one evaluation of the model each.",
+    )
+    seed = click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same draws.")
+    return number(steps(seed(command)))
+
+
+def as_sigma(text: str) -> float | None:
+    """Read ``auto``, which is None, or a number.
+
+    Raises
+    ------
+    click.UsageError
+        Where it is neither.
+    """
+    if text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise click.UsageError(f"--sigma is auto or a number of at least 0, in the file's units; got {text!r}")
+    return value
 
 
 def compute_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,26 +4,42 @@ A result is named ``<stem>_<what><suffix>``. It lies beside its input, or in the
 folders are kept; a name with a suffix is one file.
 """
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unperturb.data.recording import SUFFIXES, image_files
 from unperturb.errors import FileError, UsageError
 
+RESULT = re.compile(r"_(restored|compare|samples?\d*|std|components|report)$")
+"""How the stem of a result ends."""
+
 
 @dataclass(frozen=True)
 class Job:
-    """One input, the file that its result becomes, and the picture of before and after, if one is wanted."""
+    """One input, the file that its result becomes, and what else is made of it.
+
+    Attributes
+    ----------
+    source, target
+        The input and the result.
+    compare
+        The picture of before and after, if one is wanted.
+    more
+        Further results, in the order in which they were asked for.
+    """
 
     source: Path
     target: Path
     compare: Path | None = None
+    more: tuple[Path, ...] = ()
 
     @property
     def files(self) -> list[Path]:
         """All that is written."""
-        return [self.target] if self.compare is None else [self.target, self.compare]
+        return [self.target, *([] if self.compare is None else [self.compare]), *self.more]
 
 
 def plan(
@@ -33,6 +49,7 @@ def plan(
     suffix: str | None = None,
     *,
     compare: bool = False,
+    more: Sequence[tuple[str, str | None]] = (),
     overwrite: bool = False,
 ) -> list[Job]:
     """List the work to do, refusing what cannot end well before any of it is begun.
@@ -49,6 +66,8 @@ def plan(
         Of the results, where it is to be another than their inputs', such as ".png".
     compare
         Whether a picture of before and after is to lie beside each result, as ``<result>_compare.png``.
+    more
+        Further results of each input: how their stems end, and their suffixes where these are not that of the first.
     overwrite
         Whether results may replace files.
 
@@ -59,7 +78,7 @@ def plan(
     FileError
         Where there is no input, or a result is there already.
     """
-    found = [(file, root) for root in inputs for file in (_images(root, what) if root.is_dir() else [root])]
+    found = [(file, root) for root in inputs for file in (_images(root) if root.is_dir() else [root])]
     files = list({file.resolve(): (file, root) for file, root in reversed(found)}.values())[::-1]  # each file once
     if not files:
         raise FileError(f"there are no images in {', '.join(map(str, inputs))}")
@@ -70,15 +89,21 @@ def plan(
         raise UsageError(f"{output} says the format by its suffix; give either that or --format")
     if one_file and len(files) > 1:
         raise UsageError(f"{len(files)} images cannot go to the one file {output}; give a folder")
+    if one_file and more:
+        raise UsageError(f"{len(more) + 1} results cannot go to the one file {output}; give a folder")
     jobs = [Job(file, _target(file, root, output, what, suffix, one_file=one_file)) for file, root in files]
+    jobs = [
+        replace(job, more=tuple(_target(file, root, output, end, kind or suffix, one_file=False) for end, kind in more))
+        for job, (file, root) in zip(jobs, files, strict=True)
+    ]
     if compare:
         jobs = _with_comparisons(jobs)
     _check(jobs, overwrite=overwrite)
     return jobs
 
 
-def _images(folder: Path, what: str) -> list[Path]:
-    return [file for file in image_files(folder) if not file.stem.endswith((f"_{what}", "_compare"))]
+def _images(folder: Path) -> list[Path]:
+    return [file for file in image_files(folder) if not RESULT.search(file.stem)]
 
 
 def _target(file: Path, root: Path, output: Path | None, what: str, suffix: str | None, *, one_file: bool) -> Path:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.app.observing import check_sigma
 from unperturb.app.outputs import Job
 from unperturb.atomic import make_folder
 from unperturb.data.recording import Index, Recording, check_finite, read, write
-from unperturb.errors import UsageError
 from unperturb.infer.posterior import as_sigma
 from unperturb.infer.restore import Progress, restore
 from unperturb.infer.tiled import Compute
@@ -77,11 +77,7 @@ class Restoring:
     ) -> Iterator[tuple[Index, NDArray[np.float32]]]:
         axis = -1 if recording.is_colour else None
         scale = recording.full_scale
-        if self.sigma is not None and recording.values.dtype.kind == "f" and self.sigma > np.ptp(recording.values):
-            raise UsageError(
-                f"sigma {self.sigma:g} is larger than the whole range of a float file's values, "
-                f"{np.ptp(recording.values):g}; it is in the units of the file"
-            )
+        check_sigma(recording, self.sigma)
         n_planes = int(np.prod(recording.stack_shape))
         for number, (index, plane) in enumerate(recording.planes()):
             sigma = as_sigma(plane, axis, None if self.sigma is None else self.sigma / scale)

@@ -209,6 +209,34 @@ def open_patches(
     return Patches(mapped, places, described["full_scale"], key)
 
 
+def held_out_files(sources: Sequence[str | Path], every: int = Preparation.held_out) -> list[Path]:
+    """Return the files that `open_patches` holds out, given the same files and folders in the same order.
+
+    Parameters
+    ----------
+    sources
+        Image files and folders of images; more than one image.
+    every
+        As `Preparation.held_out`.
+
+    Raises
+    ------
+    FileError
+        Where there are no images, or a single one: that is held out by its planes.
+    """
+    files = _files(sources)
+    if len(files) == 1:
+        raise FileError(f"{files[0]} is the only image, so that none is held out as a whole")
+    every = Preparation(held_out=every).held_out
+    return [file for number, file in enumerate(files) if _is_held_out(number, len(files), every)]
+
+
+def _is_held_out(number: int, total: int, every: int) -> bool:
+    """Whether the image of this number is held out, of so many; of a few, one is."""
+    every = min(every, max(total, 2))
+    return number % every == every // 2
+
+
 def _files(sources: Sequence[str | Path]) -> list[Path]:
     files = [file for source in sources for file in (image_files(source) if Path(source).is_dir() else [Path(source)])]
     if not files:
@@ -251,9 +279,8 @@ def _decode(
             planes = _planes(recording)
             # Of a few images one is held out; a single file is held out by its planes.
             total = len(files) if len(files) > 1 else len(planes)
-            every = min(preparation.held_out, max(total, 2))
             for index_in_file, plane in enumerate(planes):
-                held_out = (number if len(files) > 1 else index_in_file) % every == every // 2
+                held_out = _is_held_out(number if len(files) > 1 else index_in_file, total, preparation.held_out)
                 for image in _versions(plane, (number, index_in_file), held_out, preparation):
                     out.write(np.ascontiguousarray(image).tobytes())
                     height, width, channels = image.shape

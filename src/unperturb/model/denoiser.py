@@ -48,6 +48,8 @@ class Card:
     errors
         Validation error by noise level: sigma, in the units of the values, to mean squared error; by kind of image
         where there are several ("gray", "colour").
+    calibration
+        How wide intervals from draws are, by what they are for; read by `unperturb.infer.calibrate`.
     """
 
     network: NetworkSettings
@@ -61,6 +63,7 @@ class Card:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values only, ready for JSON."""

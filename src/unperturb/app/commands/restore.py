@@ -7,27 +7,25 @@ from pathlib import Path
 import click
 
 from unperturb.app.batch import Told, exit_code, run_batch
-from unperturb.app.options import as_compute, compute_options, echo_json, json_option, model_option
+from unperturb.app.options import (
+    as_compute,
+    as_sigma,
+    compute_options,
+    echo_json,
+    json_option,
+    model_option,
+    output_option,
+    sigma_option,
+)
 from unperturb.app.outputs import Job, plan
 from unperturb.app.progress import progress_line
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder for the results, or one file (with a suffix).",
-)
+@output_option
 @model_option
-@click.option(
-    "--sigma",
-    default="auto",
-    show_default=True,
-    help="Noise level in the file's own units (8-bit: grey levels), or auto.",
-)
+@sigma_option
 @click.option(
     "--quality",
     type=click.Choice(["fast", "best"]),
@@ -66,7 +64,7 @@ def restore(
 
     The result keeps size, bit depth, channels, format and metadata of its input.
     """
-    level = _sigma(sigma)
+    level = as_sigma(sigma)
     jobs = plan(inputs, output, "restored", f".{suffix}" if suffix else None, compare=compare, overwrite=overwrite)
     if dry_run:
         _tell([_planned(job) for job in jobs], [], as_json=as_json)
@@ -95,19 +93,6 @@ def restore(
 def _planned(job: Job) -> Told:
     compare = {} if job.compare is None else {"compare": str(job.compare)}
     return {"input": str(job.source), "output": str(job.target), **compare}
-
-
-def _sigma(text: str) -> float | None:
-    """Read ``auto`` or a number."""
-    if text == "auto":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise click.UsageError(f"--sigma is auto or a number of at least 0, in the file's units; got {text!r}")
-    return value
 
 
 def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool, seconds: float | None = None) -> None:

@@ -1,0 +1,225 @@
+"""From the options of `unperturb calibrate` to a calibrated model, or to what its intervals cover."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unperturb.app.batch import run_batch
+from unperturb.app.outputs import Job
+from unperturb.atomic import make_folder
+from unperturb.data.patches import LUMINANCE, held_out_files
+from unperturb.data.recording import check_finite, image_files, read
+from unperturb.errors import FileError, ModelError, UnperturbError, UsageError
+from unperturb.infer.calibrate import Coverage, Trial, calibrate, measure, trials
+from unperturb.infer.conformal import check_share, images_needed
+from unperturb.infer.interval import GUARANTEED, Calibration, Drawing, calibrations, with_calibration
+from unperturb.infer.tiled import Compute
+from unperturb.model.checkpoint import load, save_model
+from unperturb.model.denoiser import Denoiser
+
+LEVELS = (5, 15, 25, 50)
+"""Noise levels to calibrate at where none are given, in grey levels of 255."""
+
+Told = tuple[dict[str, Any], list[str]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line: images, a model, how to compute, and all other options by name."""
+
+    inputs: tuple[Path, ...]
+    model: str
+    compute: Compute
+    options: dict[str, Any]
+
+    def files(self) -> list[Path]:
+        """List the images.
+
+        Raises
+        ------
+        FileError
+            Where there are none.
+        """
+        every, limit = self.options["held_out"], self.options["limit"]
+        files = [file for path in self.inputs for file in (image_files(path) if path.is_dir() else [path])]
+        if not files:
+            raise FileError(f"there are no images in {', '.join(map(str, self.inputs))}")
+        if every is not None:
+            files = held_out_files(self.inputs, every)
+        chosen = np.linspace(0, len(files) - 1, min(limit or len(files), len(files))).round().astype(int)
+        return [files[number] for number in chosen]
+
+    def levels(self) -> list[float] | None:
+        """Return the noise levels that were given, in the units of the files."""
+        text = self.options["sigma"]
+        try:
+            levels = None if text is None else [float(part) for part in text.split(",")]
+        except ValueError:
+            raise UsageError(f"--sigma is numbers separated by commas, such as 5,15,25,50; got {text!r}") from None
+        if levels is not None and not all(0 < level < np.inf for level in levels):
+            raise UsageError(f"the numbers of --sigma are above 0; got {text!r}")
+        return levels
+
+    @property
+    def data(self) -> str:
+        """What the images are."""
+        folders = dict.fromkeys((path if path.is_dir() else path.parent).resolve().name for path in self.inputs)
+        held_out = "" if self.options["held_out"] is None else ", held out from training"
+        return self.options["data_note"] or ", ".join(folders) + held_out
+
+
+def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
+    """Calibrate a model, and write it.
+
+    Raises
+    ------
+    UnperturbError
+        Where the request, the model or all of the images are wrong.
+    """
+    options = request.options
+    check_share("level", options["level"])
+    check_share("confidence", options["confidence"])
+    if output.exists() and not options["overwrite"]:
+        raise FileError(f"{output} is there already; --overwrite replaces it")
+    denoiser = load(request.model)
+    levels = request.levels()
+    shares = [level / 255 for level in LEVELS] if levels is None else None
+    tried, failures = _try(request, denoiser, [Drawing(options["n_samples"], options["steps"])], shares, levels, show)
+    made = calibrate(tried, level=options["level"], confidence=options["confidence"], data=request.data)
+    _say_what_is_missing(tried, made, options["level"], options["confidence"])
+    make_folder(output.parent)
+    save_model(with_calibration(denoiser, made), output, dtype=_stored_in(denoiser))
+    told = {
+        "model": str(output),
+        "images": _count(tried),
+        "data": request.data,
+        "calibration": [each.as_dict() for each in made],
+        "failures": failures,
+    }
+    return told, [f"{output}: calibrated on {_count(tried)} images, half widths in spreads", *_table(made)]
+
+
+def measured(request: Request, show: Callable[..., None]) -> Told:
+    """Measure what a model's intervals cover.
+
+    Raises
+    ------
+    UnperturbError
+        Where the request or all of the images are wrong, or the model is not calibrated.
+    """
+    denoiser = load(request.model)
+    known = calibrations(denoiser.card)
+    if not known:
+        raise ModelError(f"{request.model} is not calibrated; unperturb calibrate -o does it")
+    levels = request.levels()
+    shares = sorted({sigma for each in known for sigma in each.scales}) if levels is None else None
+    tried, failures = _try(request, denoiser, list(dict.fromkeys(each.drawing for each in known)), shares, levels, show)
+    found = measure(tried, known)
+    if not found:
+        kinds = ", ".join(dict.fromkeys(each.kind for each in known))
+        raise ModelError(f"{request.model} is calibrated for {kinds} images only; see --gray")
+    told = {
+        "model": request.model,
+        "images": _count(tried),
+        "coverage": [asdict(each) for each in found],
+        "failures": failures,
+    }
+    return told, [f"{_count(tried)} images", *map(_line, found)]
+
+
+def _try(
+    request: Request,
+    denoiser: Denoiser,
+    drawings: Sequence[Drawing],
+    shares: list[float] | None,
+    levels: list[float] | None,
+    show: Callable[..., None],
+) -> tuple[list[Trial], list[dict[str, str]]]:
+    """Try every image at all levels: `shares` of the range of its values, or `levels` in its own units."""
+    files, options = request.files(), request.options
+    per_image = len(drawings) * len(shares or levels or ())
+    tried: list[Trial] = []
+    scales: set[float] = set()
+
+    def work(number: int, job: Job) -> dict[str, Any]:
+        clean, scale = _read(job.source, gray=options["gray"])
+        scales.add(scale)
+        if levels is not None and len(scales) > 1:
+            raise FileError(f"{job.source} has another bit depth than the files before it; give images of one kind")
+        sigmas = shares or [level / scale for level in levels or ()]
+        mine: list[Trial] = []
+        for drawing in drawings:
+            for trial in trials(
+                [(job.source.name, clean)],
+                denoiser,
+                sigmas,
+                drawing=drawing,
+                seed=options["seed"],
+                crop=options["crop"],
+                compute=request.compute,
+            ):
+                mine.append(trial)
+                show(number * per_image + len(mine), len(files) * per_image, job.source.name)
+        tried.extend(mine)
+        return {}
+
+    _, failures = run_batch([Job(file, file) for file in files], work)
+    if not tried:
+        raise UnperturbError("none of the images could be used")
+    return tried, failures
+
+
+def _read(path: Path, *, gray: bool) -> tuple[NDArray[np.float32], float]:
+    """Return a clean image as floats, and how many of its own units are 1."""
+    recording = read(path)
+    check_finite(recording, path)
+    if recording.stack_shape:
+        raise FileError(f"{path} is a stack of images; give single images to calibrate on")
+    values = recording.as_float()
+    if gray and values.ndim == 3:
+        values = values @ np.array(LUMINANCE, np.float32)
+    return values, recording.full_scale
+
+
+def _say_what_is_missing(tried: Sequence[Trial], made: Sequence[Calibration], level: float, confidence: float) -> None:
+    if any(each.promise == GUARANTEED for each in made):
+        return
+    needed = images_needed(1 - level, 1 - confidence)
+    click.echo(
+        f"unperturb: no guarantee is written: at level {level:g} with confidence {confidence:g} it takes {needed} "
+        f"images at least, and {_count(tried)} were used",
+        err=True,
+    )
+
+
+def _count(tried: Sequence[Trial]) -> int:
+    """Return the number of images, each of which was tried as often as any other."""
+    first = tried[0]
+    return sum((trial.sigma, trial.drawing) == (first.sigma, first.drawing) for trial in tried)
+
+
+def _table(made: Sequence[Calibration]) -> list[str]:
+    return [
+        f"{each.key:<36}" + "".join(f"  {sigma:.3g}: {scale:.2f}" for sigma, scale in sorted(each.scales.items()))
+        for each in made
+    ]
+
+
+def _line(found: Coverage) -> str:
+    outside = "" if found.calibrated else "  (not a level that was calibrated)"
+    return (
+        f"{found.key:<36}  sigma {found.sigma:.3g}: covers {found.measured:.3f}, {found.lowest:.3f} in the image with "
+        f"the least; width {found.width:.3g}{outside}"
+    )
+
+
+def _stored_in(denoiser: Denoiser) -> torch.dtype:
+    """Return half precision where it holds the weights exactly, as those of a file that was stored so."""
+    weights = denoiser.network.state_dict().values()
+    return torch.float16 if all(bool((each == each.half().float()).all()) for each in weights) else torch.float32

@@ -1,0 +1,106 @@
+"""`unperturb sample`: what else it could have been, for files and folders."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from unperturb.app.batch import Told, exit_code, run_batch
+from unperturb.app.options import (
+    as_compute,
+    as_sigma,
+    compute_options,
+    echo_json,
+    json_option,
+    model_option,
+    output_option,
+    sampling_options,
+    sigma_option,
+)
+from unperturb.app.outputs import Job, plan
+from unperturb.app.progress import progress_line
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@output_option
+@model_option
+@sigma_option
+@sampling_options
+@click.option(
+    "--format",
+    "suffix",
+    type=click.Choice(["png", "tiff", "jpeg", "webp"]),
+    default=None,
+    help="Format of the draws.  [default: the input's]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
+@compute_options
+@json_option
+def sample(
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    model: str,
+    sigma: str,
+    n_samples: int,
+    steps: int,
+    seed: int,
+    suffix: str | None,
+    overwrite: bool,
+    dry_run: bool,
+    device: str,
+    precision: str,
+    tile: str,
+    as_json: bool,
+) -> None:
+    """Draw what INPUTS, noisy image files or folders of them, could have been without noise.
+
+    Every draw is as sharp as a clean image, and they differ where the noise leaves open what was there; their average is
+    what `restore` answers. A sheet shows them side by side where they differ most. The same seed gives the same draws.
+    """
+    level = as_sigma(sigma)
+    endings = [(f"sample{number:02}", None) for number in range(2, n_samples + 1)]
+    jobs = plan(
+        inputs,
+        output,
+        "sample01",
+        f".{suffix}" if suffix else None,
+        more=[*endings, ("samples", ".png")],
+        overwrite=overwrite,
+    )
+    if dry_run:
+        _tell([{"input": str(job.source), "outputs": [str(file) for file in job.files]} for job in jobs], [], as_json)
+        return
+
+    from unperturb.app.drawing import Drawing
+    from unperturb.model.checkpoint import load
+    from unperturb.model.machine import keep_freed_memory
+
+    keep_freed_memory()
+    drawing = Drawing(load(model), level, n_samples, steps, seed, as_compute(device, precision, tile), overwrite)
+    start = time.monotonic()
+    with progress_line("drawing") as show:
+
+        def work(number: int, job: Job) -> Told:
+            # A file counts a thousand, so that the steps of a draw move the line.
+            return drawing(
+                job, lambda part, all_: show(1000 * number + 1000 * part // all_, 1000 * len(jobs), job.source.name)
+            )
+
+        results, failures = run_batch(jobs, work)
+    _tell(results, failures, as_json, seconds=time.monotonic() - start)
+    sys.exit(exit_code(results, failures))
+
+
+def _tell(results: list[Told], failures: list[dict[str, str]], as_json: bool, seconds: float | None = None) -> None:
+    if as_json:
+        timing = {} if seconds is None else {"seconds": round(seconds, 2)}
+        echo_json({"results": results, "failures": failures, **timing})
+        return
+    for result in results:
+        for file in result["outputs"]:
+            click.echo(file)
+        if "sheet" in result:
+            click.echo(result["sheet"])

@@ -1,0 +1,123 @@
+"""`unperturb uncertainty`: where not to trust the best guess, for files and folders."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unperturb.app.batch import Told, exit_code, run_batch
+from unperturb.app.options import (
+    as_compute,
+    as_sigma,
+    compute_options,
+    echo_json,
+    json_option,
+    model_option,
+    output_option,
+    sampling_options,
+    sigma_option,
+)
+from unperturb.app.outputs import Job, plan
+from unperturb.app.progress import progress_line
+
+if TYPE_CHECKING:
+    from unperturb.app.findings import Region
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@output_option
+@model_option
+@sigma_option
+@sampling_options
+@click.option("--components", default=4, type=click.IntRange(1, 64), show_default=True, help="How many directions.")
+@click.option(
+    "--region", default=None, metavar="X,Y,W,H", help="Directions, and an interval for the mean, of this part: pixels."
+)
+@click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
+@compute_options
+@json_option
+def uncertainty(
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    model: str,
+    sigma: str,
+    n_samples: int,
+    steps: int,
+    seed: int,
+    components: int,
+    region: str | None,
+    overwrite: bool,
+    dry_run: bool,
+    device: str,
+    precision: str,
+    tile: str,
+    as_json: bool,
+) -> None:
+    """Find out where the best guess for INPUTS, noisy image files or folders of them, is not to be trusted.
+
+    Each gets a map of the standard deviation and the directions in which the answer is widest (TIFF, in the file's
+    units), and a report to read in a browser: draws, places where there is more than one answer, whether the noise is
+    what was assumed, and a verdict in plain words.
+    """
+    level, part = as_sigma(sigma), _region(region)
+    if n_samples < 2:
+        raise click.UsageError("a standard deviation takes at least 2 draws")
+    more = [("components", ".tiff"), ("report", ".html")]
+    jobs = plan(inputs, output, "std", ".tiff", more=more, overwrite=overwrite)
+    if dry_run:
+        planned = [{"input": str(job.source), "outputs": [str(file) for file in job.files]} for job in jobs]
+        _tell(planned, [], as_json=as_json)
+        return
+
+    from unperturb.app.examining import Examining
+    from unperturb.infer.interval import Drawing
+    from unperturb.model.checkpoint import load
+    from unperturb.model.machine import keep_freed_memory
+
+    keep_freed_memory()
+    compute = as_compute(device, precision, tile)
+    drawing = Drawing(n_samples, steps)
+    examining = Examining(load(model), level, drawing, seed, components, part, compute, overwrite)
+    start = time.monotonic()
+    with progress_line("examining") as show:
+
+        def work(number: int, job: Job) -> Told:
+            # A file counts a thousand, so that the steps of a draw move the line.
+            return examining(
+                job, lambda done, all_: show(1000 * number + 1000 * done // all_, 1000 * len(jobs), job.source.name)
+            )
+
+        results, failures = run_batch(jobs, work)
+    _tell(results, failures, as_json=as_json, seconds=time.monotonic() - start)
+    sys.exit(exit_code(results, failures))
+
+
+def _region(text: str | None) -> "Region | None":
+    from unperturb.app.findings import Region
+
+    if text is None:
+        return None
+    try:
+        left, top, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(
+            f"--region is four whole numbers: left, top, width and height in pixels, such as 40,60,32,32; got {text!r}"
+        ) from None
+    return Region(left, top, width, height)
+
+
+def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool, seconds: float | None = None) -> None:
+    if as_json:
+        timing = {} if seconds is None else {"seconds": round(seconds, 2)}
+        echo_json({"results": results, "failures": failures, **timing})
+        return
+    for result in results:
+        for file in result.get("outputs", [result.get(key) for key in ("std", "directions", "report")]):
+            if file is not None:
+                click.echo(file)
+        for sentence in result.get("verdict", []):
+            click.echo(f"  {sentence}")

@@ -1,0 +1,115 @@
+"""From one image file to draws of what else it could have been."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.app.observing import observations
+from unperturb.app.outputs import Job
+from unperturb.app.pictures import Window, most_uncertain, sheet, shown_range
+from unperturb.atomic import make_folder
+from unperturb.data.recording import Index, Recording, check_finite, read, write
+from unperturb.infer.sample import STEPS, sample
+from unperturb.infer.tiled import Compute
+from unperturb.model.denoiser import Denoise
+
+GROUP = 4_000_000
+"""Values that are drawn at a time."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How to draw.
+
+    Attributes
+    ----------
+    denoise
+        The denoiser.
+    sigma
+        Noise level in the units of the file, or None to estimate it for every plane.
+    n_samples, steps, seed
+        As for `sample`.
+    compute
+        How to compute.
+    overwrite
+        Whether results may replace files.
+    """
+
+    denoise: Denoise
+    sigma: float | None = None
+    n_samples: int = 8
+    steps: int = STEPS
+    seed: int = 0
+    compute: Compute = field(default_factory=Compute)
+    overwrite: bool = False
+
+    def __call__(self, job: Job, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Draw from the posterior of one file; the last of the job's files is the sheet, the others are the draws.
+
+        Raises
+        ------
+        UnperturbError
+            Where the file cannot be read, drawn from or written.
+        """
+        make_folder(job.target.parent)
+        recording = read(job.source)
+        check_finite(recording, job.source)
+        targets, page = job.files[:-1], job.files[-1]
+        group = max(1, GROUP // recording.values.size)
+        levels: list[float] = []
+        kept: list[NDArray[np.float32]] = []
+        for begin in range(0, self.n_samples, group):
+            numbers = range(begin, min(begin + group, self.n_samples))
+            stacks, levels, best = self._draw(recording, numbers, progress)
+            for number, planes in zip(numbers, stacks, strict=True):
+                write(recording.with_planes(planes.items()), targets[number], overwrite=self.overwrite)
+                kept.append(planes[next(iter(planes))])
+        write(_page(recording, best, kept), page, overwrite=self.overwrite)
+        return {
+            "input": str(job.source),
+            "outputs": [str(target) for target in targets],
+            "sheet": str(page),
+            "sigma": levels[0] if len(levels) == 1 else levels,
+            "seed": self.seed,
+            "steps": self.steps,
+        }
+
+    def _draw(
+        self, recording: Recording, numbers: range, progress: Callable[[int, int], None] | None
+    ) -> tuple[list[dict[Index, NDArray[np.float32]]], list[float], NDArray[np.float32]]:
+        """Return the draws of these numbers, each plane by plane; the noise levels; the best guess of the first plane."""
+        stacks: list[dict[Index, NDArray[np.float32]]] = [{} for _ in numbers]
+        levels: list[float] = []
+        best: NDArray[np.float32] | None = None
+        n_planes = int(np.prod(recording.stack_shape))
+        for plane, (index, seen, level) in enumerate(observations(recording, self.denoise, self.sigma, self.compute)):
+
+            def show(done: int, total: int, plane: int = plane) -> None:
+                if progress is not None:
+                    share = (plane + done / total) / n_planes
+                    progress(round(1000 * (numbers.start + share * len(numbers))), 1000 * self.n_samples)
+
+            levels.append(level)
+            n_items = len(seen.posterior.start)
+            items = range(plane * n_items, (plane + 1) * n_items)
+            draws = sample(seen.posterior, numbers, steps=self.steps, seed=self.seed, items=items, progress=show)
+            for stack, draw in zip(stacks, draws, strict=True):
+                stack[index] = seen.to_array(draw)
+            if best is None:
+                best = seen.to_array(seen.posterior.mean)
+        assert best is not None
+        return stacks, levels, best
+
+
+def _page(recording: Recording, best: NDArray[np.float32], draws: list[NDArray[np.float32]]) -> Recording:
+    """Return input, best guess and draws of the first plane, where they differ most, side by side."""
+    index = next(iter(np.ndindex(recording.stack_shape)))
+    noisy = recording.as_float()[index]
+    spread = np.square(np.stack(draws) - best).mean(0)
+    window = Window(*most_uncertain(spread), *shown_range(recording, noisy))
+    pictures = [("input", window.show(noisy)), ("best guess: the mean", window.show(best))]
+    pictures += [(f"draw {number + 1}", window.show(draw)) for number, draw in enumerate(draws[:14])]
+    return sheet(pictures)

@@ -1,0 +1,214 @@
+"""From one image file to what is known of its answer: a map, components, and a report that says it in words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from unperturb.app.findings import Findings, Region, RegionMean
+from unperturb.app.observing import observations
+from unperturb.app.outputs import Job
+from unperturb.app.telling import told_page, verdict
+from unperturb.atomic import make_folder, whole
+from unperturb.data.recording import Recording, check_finite, read, write
+from unperturb.errors import ModelError, UsageError
+from unperturb.infer.interval import PIXEL, Calibration, Drawing, find_calibration, interval, kind_of, pixel_spread
+from unperturb.infer.interval import region_mean as region_mean_of
+from unperturb.infer.places import look, surroundings, widest_windows
+from unperturb.infer.posterior import Observation, Posterior
+from unperturb.infer.residual import Residual, residual
+from unperturb.infer.tiled import Compute, Tiled
+from unperturb.infer.uncertainty import Components, components
+from unperturb.model.denoiser import Denoiser
+
+Progress = Callable[[int, int], None]
+
+PLACES, SIDE = 6, 32
+"""How many windows are looked at closely, and their side in pixels."""
+
+WHOLE = 1_100_000
+"""Pixels up to which the components of an image as a whole are computed."""
+
+
+@dataclass(frozen=True)
+class Examining:
+    """How to find out what is uncertain.
+
+    Attributes
+    ----------
+    denoise
+        The model.
+    sigma
+        Noise level in the units of the file, or None to estimate it for every plane.
+    drawing
+        How draws are made; that of the model's calibration keeps what it promises.
+    seed
+        Of the draws.
+    n_components
+        Directions of the image as a whole, or of the region.
+    region
+        Left, top, width and height of a part of interest, or None.
+    compute
+        How to compute.
+    overwrite
+        Whether results may replace files.
+    """
+
+    denoise: Denoiser
+    sigma: float | None = None
+    drawing: Drawing = field(default_factory=Drawing)
+    seed: int = 0
+    n_components: int = 4
+    region: Region | None = None
+    compute: Compute = field(default_factory=Compute)
+    overwrite: bool = False
+
+    def __call__(self, job: Job, progress: Progress | None = None) -> dict[str, Any]:
+        """Examine one file; the job's files are the map, the components, and the report.
+
+        Raises
+        ------
+        UnperturbError
+            Where the file cannot be read, examined or written, or the region lies outside of it.
+        """
+        make_folder(job.target.parent)
+        recording = read(job.source)
+        check_finite(recording, job.source)
+        spread = np.empty(recording.values.shape, np.float32)
+        found: Findings | None = None
+        count = _counter(progress, int(np.prod(recording.stack_shape)))
+        for plane, (index, seen, sigma) in enumerate(observations(recording, self.denoise, self.sigma, self.compute)):
+            n_items = len(seen.posterior.start)
+            items = range(plane * n_items, (plane + 1) * n_items)
+            draws = self.drawing.draw(seen.posterior, seed=self.seed, items=items, progress=count(plane))
+            spread[index] = seen.to_array(pixel_spread(seen.posterior, draws)) * recording.full_scale
+            if found is None:
+                found = self._find(recording, seen, sigma, draws)
+        assert found is not None
+        write(Recording(spread, recording.axes, "tiff"), job.target, overwrite=self.overwrite)
+        if found.components is not None:
+            pages = _as_pages(found.components, recording.full_scale)
+            write(pages, job.more[0], overwrite=self.overwrite)
+        with whole(job.more[1], overwrite=self.overwrite) as part:
+            part.write_text(told_page(found, job.source.name), encoding="utf-8")
+        return {
+            "input": str(job.source),
+            "std": str(job.target),
+            "directions": None if found.components is None else str(job.more[0]),
+            "report": str(job.more[1]),
+            "verdict": verdict(found),
+            **found.numbers(),
+        }
+
+    def _find(self, recording: Recording, seen: Observation, sigma: float, draws: torch.Tensor) -> Findings:
+        """Look at the first plane closely."""
+        posterior = self._precise(seen.posterior)
+        spread = pixel_spread(posterior, draws)
+        calibration = self._calibration(posterior, PIXEL)
+        half = None if calibration is None else calibration.scale(posterior.spread_of_noise).to(spread) * spread
+        first = replace(posterior, start=posterior.start[:1])
+        places = [look(first, window) for window in widest_windows(spread[0], SIDE, PLACES)]
+        directions, window = self._directions(first)
+        index = next(iter(np.ndindex(recording.stack_shape)))
+        return Findings(
+            recording=recording,
+            noisy=recording.as_float()[index],
+            best=seen.to_array(posterior.mean),
+            draws=[seen.to_array(draw) for draw in draws],
+            spread=seen.to_array(spread),
+            half=None if half is None else seen.to_array(half),
+            sigma=sigma,
+            estimated=self.sigma is None,
+            calibration=calibration,
+            in_range=calibration is not None and calibration.holds_at(posterior.spread_of_noise),
+            residual=_residual(recording, posterior, draws),
+            places=places,
+            components=directions,
+            window=window,
+            region=self.region,
+            region_mean=self._region_mean(posterior, draws),
+            settings={
+                "model": self.denoise.card.name,
+                "draws": self.drawing.n_samples,
+                "steps": self.drawing.steps,
+                "seed": self.seed,
+            },
+        )
+
+    def _precise(self, posterior: Posterior) -> Posterior:
+        """Return the posterior in single precision: differences of answers need it."""
+        return replace(posterior, denoise=Tiled(self.denoise, replace(self.compute, precision="float32")))
+
+    def _calibration(self, posterior: Posterior, statistic: str) -> Calibration | None:
+        try:
+            found = find_calibration(self.denoise.card, kind_of(posterior), statistic)
+        except ModelError:
+            return None
+        return found if found.drawing == self.drawing else None
+
+    def _directions(self, posterior: Posterior) -> tuple[Components | None, tuple[slice, ...]]:
+        """Return the components of the region, or of the whole, and the window of space they live in."""
+        space = posterior.start.shape[2:]
+        if self.region is not None:
+            window = self.region.slices(space)
+            near, inside = surroundings(posterior, window)
+            found = components(near, self._count(near, inside), region=inside)
+            cut = found.directions[(slice(None), slice(None), *inside)].clone()
+            return replace(found, directions=cut), window
+        window = tuple(slice(0, length) for length in space)
+        if int(np.prod(space)) > WHOLE:
+            return None, window
+        return components(posterior, self._count(posterior, window), iterations=5), window
+
+    def _count(self, posterior: Posterior, window: tuple[slice, ...]) -> int:
+        return min(self.n_components, posterior.start[0][(slice(None), *window)].numel())
+
+    def _region_mean(self, posterior: Posterior, draws: torch.Tensor) -> RegionMean | None:
+        """Return the mean over the region, channel by channel, and the half width of its interval, if calibrated."""
+        if self.region is None:
+            return None
+        mask = torch.zeros(posterior.start.shape[2:], dtype=torch.bool)
+        mask[self.region.slices(mask.shape)] = True
+        statistic = region_mean_of(mask)
+        means = tuple(statistic.of(posterior.mean).flatten().tolist())
+        calibration = self._calibration(posterior, statistic.name)
+        if calibration is None:
+            return RegionMean(means, None)
+        low, high, _ = interval(posterior, draws, statistic, calibration)
+        return RegionMean(means, tuple(((high - low) / 2).flatten().tolist()))
+
+
+def _residual(recording: Recording, posterior: Posterior, draws: torch.Tensor) -> Residual | None:
+    """Compare with what was seen, besides values that an integer file has clipped."""
+    trusted = None
+    if recording.values.dtype.kind != "f":
+        # Where the guess is near an end of the range, part of the noise was clipped, whether this value was or not.
+        level = posterior.spread_of_noise
+        trusted = (posterior.mean > 3 * level) & (posterior.mean < 1 - 3 * level)
+    try:
+        return residual(posterior, draws, trusted)
+    except UsageError:
+        return None
+
+
+def _as_pages(made: Components, scale: float) -> Recording:
+    """Return each component times its standard deviation, in the units of the file, as pages of one stack."""
+    pages = (made.directions * made.variances.sqrt().view(-1, 1, 1, 1) * scale).float().numpy()
+    if pages.shape[1] == 1:
+        return Recording(pages[:, 0].copy(), "ZYX", "tiff")
+    return Recording(np.ascontiguousarray(np.moveaxis(pages, 1, -1)), "ZYXC", "tiff")
+
+
+def _counter(progress: Progress | None, n_planes: int) -> Callable[[int], Progress]:
+    """Return, for each plane, what counts its evaluations; the last tenth of the time is for the rest."""
+
+    def for_plane(plane: int) -> Progress:
+        def show(done: int, total: int) -> None:
+            if progress is not None:
+                progress(round(900 * (plane + done / total) / n_planes), 1000)
+
+        return show
+
+    return for_plane

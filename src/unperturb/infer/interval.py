@@ -1,0 +1,382 @@
+"""Intervals around what was restored, from a few draws of one posterior and a calibration.
+
+For y = x + σ n the denoiser gives the best guess m = D(y, σ), and n draws x₁ … x_n say how far from it the truth may
+lie. For any statistic T of the clean signal, its values among them,
+
+    centre     c = T(m) where T is linear, else the mean of the T(x_i)
+    spread     s² = Σ_i (T(x_i) − c)² / n
+    interval   c ± λ s
+
+Were the draws perfect and without number, λ would follow from the posterior alone. They are few, and a network's: so λ
+is learned from images whose truth is known (`unperturb.infer.calibrate`), and kept on the model's card. Two promises
+are on offer, each for images like those that were calibrated on:
+
+`central`
+    the coverage is `level` on average: where some images are covered more, others are covered less.
+`guaranteed`
+    with `confidence` over the choice of calibration images, the expected share of an image's values that miss their
+    intervals is at most 1 − level. Wider.
+
+::
+
+    known = find_calibration(denoiser.card, "gray")
+    low, high, _ = intervals(posterior, known.drawing.draw(posterior), known)
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unperturb.errors import ModelError, UsageError
+from unperturb.infer.posterior import Posterior
+from unperturb.infer.sample import STEPS, sample
+from unperturb.model.denoiser import Card, Denoiser, interpolated
+
+PIXEL = "pixel"
+"""Name of the statistic that is the signal itself, value by value."""
+
+CENTRAL, GUARANTEED = "central", "guaranteed"
+"""What intervals promise."""
+
+SIZES = (8, 16, 32, 64)
+"""Sides in pixels of the square regions whose means are calibrated on images. The larger, the wider in spreads: what
+the denoiser gets wrong over a whole region, its draws vary too little."""
+
+
+# --- what is asked of a signal ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Numbers that are read off a signal: the mean of a region, a count, the position of an edge.
+
+    Attributes
+    ----------
+    name
+        Under which its calibration is kept.
+    of
+        ``(batch, channel, *space) -> (batch, value)``; no value where a signal is too small for it.
+    linear
+        Whether the statistic of a mean is the mean of the statistics. The interval's centre is then that of the best
+        guess, which is less noisy than a mean over draws.
+    """
+
+    name: str
+    of: Callable[[Tensor], Tensor]
+    linear: bool = False
+
+    def centre_and_spread(self, mean: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the two, each ``(batch, value)``, from the best guess ``(batch, …)`` and draws ``(n, batch, …)``."""
+        values = self.of(draws.flatten(0, 1)).view(*draws.shape[:2], -1)
+        centre = self.of(mean) if self.linear else values.mean(0)
+        return centre, (values - centre).square().mean(0).sqrt()
+
+
+def region_means(size: int, count: int = 256) -> Statistic:
+    """Return the means of square regions at places that are drawn once for each shape of image.
+
+    Parameters
+    ----------
+    size
+        Side of the squares in pixels.
+    count
+        How many squares, which may overlap; each channel has a mean of its own.
+    """
+
+    def of(x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if min(height, width) < size:
+            return x.new_zeros(len(x), 0)
+        generator = np.random.default_rng([size, height, width])
+        top = torch.from_numpy(generator.integers(height - size + 1, size=count))
+        left = torch.from_numpy(generator.integers(width - size + 1, size=count))
+        # Sums over all that lies above and to the left: of any rectangle, the sum is that of its four corners.
+        sums = torch.nn.functional.pad(x.double().cumsum(-2).cumsum(-1), (1, 0, 1, 0))
+        above, below = sums[..., top, :], sums[..., top + size, :]
+        places = torch.arange(count)
+        square = below[..., places, left + size] - below[..., places, left]
+        square = square - above[..., places, left + size] + above[..., places, left]
+        return (square / size**2).to(x).flatten(1)
+
+    return Statistic(region_name(size**2), of, linear=True)
+
+
+def region_mean(region: Tensor) -> Statistic:
+    """Return the mean of one region, channel by channel.
+
+    Parameters
+    ----------
+    region
+        Which places are in it, bool, of the shape of the space.
+
+    Raises
+    ------
+    UsageError
+        Where no place is in it.
+    """
+    n_places = int(region.sum())
+    if region.dtype != torch.bool or n_places == 0:
+        raise UsageError("a region is a mask of bool that is true somewhere")
+    return Statistic(region_name(n_places), lambda x: x[..., region].mean(-1).flatten(1), linear=True)
+
+
+def region_name(n_places: int) -> str:
+    """Return the name under which the mean of a region of so many pixels is calibrated: that of the nearest size."""
+    nearest = min(SIZES, key=lambda size: abs(np.log(size**2 / n_places)))
+    return f"region mean {nearest}"
+
+
+# --- calibrations, and where they are kept ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How draws are made. What is calibrated with draws of one kind holds for draws of that kind.
+
+    Attributes
+    ----------
+    n_samples, steps, method
+        As for `sample`.
+    """
+
+    n_samples: int = 8
+    steps: int = STEPS
+    method: str = "corrected"
+
+    def __post_init__(self) -> None:
+        if self.n_samples < 2:
+            raise UsageError(f"a spread takes two draws at least; got {self.n_samples}")
+
+    def draw(
+        self,
+        posterior: Posterior,
+        *,
+        seed: int = 0,
+        items: Sequence[int] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Draw so from a posterior: ``(n_samples, *start.shape)``."""
+        return sample(
+            posterior, self.n_samples, steps=self.steps, method=self.method, seed=seed, items=items, progress=progress
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How many spreads wide intervals have to be, by noise level, and what that was learned from.
+
+    Attributes
+    ----------
+    statistic
+        "pixel", "region mean 16" …
+    promise
+        "central" or "guaranteed".
+    kind
+        "gray" or "colour".
+    level
+        The share that is to be covered.
+    confidence
+        Of a guarantee; None for a central one.
+    scales
+        Noise level, in the units of the values, to λ.
+    drawing
+        How the draws were made, and are to be made.
+    n_images
+        How many images it was learned from.
+    data
+        Which.
+    """
+
+    statistic: str
+    promise: str
+    kind: str
+    level: float
+    confidence: float | None
+    scales: Mapping[float, float]
+    drawing: Drawing = field(default_factory=Drawing)
+    n_images: int = 0
+    data: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is for, in one line: one card holds one calibration of a key."""
+        confidence = "" if self.confidence is None else f" {self.confidence:g}"
+        return f"{self.kind} {self.statistic} {self.level:g} {self.promise}{confidence}"
+
+    def scale(self, sigma: Tensor | float) -> Tensor:
+        """Return λ at noise levels of any shape: linear in log sigma, and beyond what was calibrated the nearest."""
+        levels = torch.tensor(sorted(self.scales), dtype=torch.float64)
+        scales = torch.tensor([self.scales[level] for level in levels.tolist()], dtype=torch.float64)
+        at = torch.as_tensor(sigma).double().clamp(min=1e-30).log()
+        return interpolated(at, levels.log(), scales)
+
+    def holds_at(self, sigma: Tensor | float) -> bool:
+        """Whether noise levels lie within those that were calibrated, give or take a hundredth."""
+        at = torch.as_tensor(sigma).double()
+        return bool((at >= 0.99 * min(self.scales)).all() and (at <= 1.01 * max(self.scales)).all())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values only, ready for JSON."""
+        return {**asdict(self), "scales": {str(level): scale for level, scale in sorted(self.scales.items())}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
+        """Read what `as_dict` has written.
+
+        Raises
+        ------
+        ModelError
+            Where something is missing, or is there that this version does not know.
+        """
+        try:
+            scales = {float(level): float(scale) for level, scale in values["scales"].items()}
+            return cls(**{**values, "scales": scales, "drawing": Drawing(**values["drawing"])})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"the model's calibration cannot be read: {error}") from None
+
+
+def kind_of(posterior: Posterior) -> str:
+    """Return the kind of image that a calibration has to be of, as the denoiser sees it."""
+    return "colour" if posterior.start.shape[1] > 1 else "gray"
+
+
+def with_calibration(denoiser: Denoiser, made: Iterable[Calibration]) -> Denoiser:
+    """Return the denoiser with calibrations on its card, beside those of other keys that are there already."""
+    return denoiser.with_card(calibration={**denoiser.card.calibration, **{each.key: each.as_dict() for each in made}})
+
+
+def calibrations(card: Card) -> list[Calibration]:
+    """Return all calibrations that a card holds."""
+    return [Calibration.from_dict(values) for values in card.calibration.values()]
+
+
+def find_calibration(
+    card: Card, kind: str, statistic: str = PIXEL, *, promise: str = CENTRAL, level: float | None = None
+) -> Calibration:
+    """Return a calibration from a card, of any level where none is given.
+
+    Raises
+    ------
+    ModelError
+        Where the card holds no such calibration.
+    """
+    for each in calibrations(card):
+        if (each.kind, each.statistic, each.promise) == (kind, statistic, promise) and level in (None, each.level):
+            return each
+    wanted = f"{promise} intervals of {kind} images, {statistic}" + ("" if level is None else f", at {level:g}")
+    raise ModelError(f"this model is not calibrated for {wanted}; `unperturb calibrate` does it")
+
+
+# --- intervals --------------------------------------------------------------------------------------------------------
+
+
+class Intervals(NamedTuple):
+    """Ends of intervals; and whether the noise is within what was calibrated, or λ that of the nearest level."""
+
+    low: Tensor
+    high: Tensor
+    calibrated: bool
+
+
+def intervals(posterior: Posterior, draws: Tensor, calibration: Calibration) -> Intervals:
+    """Return an interval for every value of the clean signal.
+
+    Parameters
+    ----------
+    posterior
+        Of signals ``(batch, channel, *space)``, or ``(batch, feature)``.
+    draws
+        ``(n, batch, …)``, made as the calibration's `drawing` says.
+    calibration
+        Of the statistic "pixel".
+
+    Returns
+    -------
+    Intervals
+        Ends of the shape of the start. They are not clipped.
+
+    Raises
+    ------
+    UsageError
+        Where the calibration is of another statistic, or for another number of draws.
+    """
+    _check(calibration, PIXEL, draws)
+    half = calibration.scale(posterior.spread_of_noise).to(draws) * pixel_spread(posterior, draws)
+    return Intervals(posterior.mean - half, posterior.mean + half, calibration.holds_at(posterior.spread_of_noise))
+
+
+def interval(posterior: Posterior, draws: Tensor, statistic: Statistic, calibration: Calibration) -> Intervals:
+    """Return an interval for a statistic of the clean signal.
+
+    Parameters
+    ----------
+    posterior, draws
+        As for `intervals`.
+    statistic
+        What is asked.
+    calibration
+        Of this statistic.
+
+    Returns
+    -------
+    Intervals
+        Ends ``(batch, value)``. Where the noise varies over a signal, λ is that of its root mean square.
+
+    Raises
+    ------
+    UsageError
+        Where the calibration is of another statistic, or for another number of draws.
+    """
+    _check(calibration, statistic.name, draws)
+    centre, spread = statistic.centre_and_spread(posterior.mean, draws)
+    noise = posterior.spread_of_noise
+    sigma = noise.flatten(1).square().mean(1, keepdim=True).sqrt() if noise.ndim else noise
+    half = calibration.scale(sigma).to(draws) * spread
+    return Intervals(centre - half, centre + half, calibration.holds_at(sigma))
+
+
+def pixel_spread(posterior: Posterior, draws: Tensor) -> Tensor:
+    """Return the standard deviation of every value about the best guess, from a few draws.
+
+    The variance of eight draws is itself off by half. What is uncertain comes in patches, so it is averaged over the
+    nearest neighbours in space, with Gaussian weights; and nothing is known better than to a fiftieth of the noise. On
+    photographs the intervals are 8 % narrower for it at the same coverage, which is then nearly the same where the
+    spread is small and where it is large.
+
+    Parameters
+    ----------
+    posterior
+        Of signals ``(batch, channel, *space)``, or ``(batch, feature)``, where features have no neighbours.
+    draws
+        ``(n, batch, …)``.
+
+    Returns
+    -------
+    Tensor
+        Shape of the start.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    variance = (draws - posterior.mean).square().mean(0)
+    widths = (0.0, 0.0, *[_NEAR] * (variance.ndim - 2))
+    if variance.ndim > 2:
+        variance = torch.from_numpy(gaussian_filter(variance.numpy(), widths, mode="nearest"))
+    return (variance + (_FLOOR * posterior.spread_of_noise).square()).sqrt()
+
+
+_NEAR = 1.5
+"""Standard deviation, in pixels, of the weights that neighbours have in a pixel's variance."""
+
+_FLOOR = 0.02
+"""Least spread of a pixel, as a share of the noise."""
+
+
+def _check(calibration: Calibration, statistic: str, draws: Tensor) -> None:
+    if calibration.statistic != statistic:
+        raise UsageError(f"this calibration is of {calibration.statistic}, not of {statistic}")
+    if len(draws) != calibration.drawing.n_samples:
+        raise UsageError(f"this calibration holds for {calibration.drawing.n_samples} draws; got {len(draws)}")
