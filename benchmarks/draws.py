@@ -45,7 +45,9 @@ class Row:
     expected_of_mean
         1 + 1/K.
     sharpness_mean, sharpness_draw
-        Mean over the images of the gradient energy relative to the clean image.
+        Gradient energy relative to that of the clean images, over all images together.
+    sharpness_each
+        Of the draws, the mean over images of the relative gradient energy: images with little of it count as much.
     seconds
         A draw and megapixel, or a draw and thousand points.
     """
@@ -59,6 +61,7 @@ class Row:
     expected_of_mean: float
     sharpness_mean: float
     sharpness_draw: float
+    sharpness_each: float
     seconds: float
 
 
@@ -88,7 +91,13 @@ def _image(natural: object, clean: Array, name: str, sigma: float, case: tuple[s
     best, each = seen.to_array(seen.posterior.mean), [seen.to_array(draw) for draw in draws]
     errors = [float(np.square(answer - clean).mean()) for answer in (best, *each, np.mean(each, 0))]
     sharp = [sharpness(clean, answer) for answer in (best, *each)]
-    return errors[0], float(np.mean(errors[1:-1])), errors[-1], sharp[0], float(np.mean(sharp[1:]))
+    drawn, weight = float(np.mean(sharp[1:])), _energy(clean)
+    return errors[0], float(np.mean(errors[1:-1])), errors[-1], sharp[0] * weight, drawn * weight, weight, drawn
+
+
+def _energy(values: Array) -> float:
+    """Return the gradient energy of a picture, as `sharpness` has it, times its size."""
+    return values.size * sum(float(np.square(np.diff(values, axis=axis)).mean()) for axis in (0, 1))
 
 
 def on_points(levels: Sequence[float], cases: Sequence[tuple[str, int]], n: int, pairs: int = 10_000) -> Iterator[Row]:
@@ -105,14 +114,24 @@ def on_points(levels: Sequence[float], cases: Sequence[tuple[str, int]], n: int,
             draws = sample(posterior, n, steps=steps, method=method, batch=n)
             seconds = (time.perf_counter() - start) / n / pairs * 1e3
             errors = [float((answer - clean).square().mean()) for answer in (posterior.mean, *draws, draws.mean(0))]
-            part = (errors[0], float(np.mean(errors[1:-1])), errors[-1], float("nan"), float("nan"))
+            part = (errors[0], float(np.mean(errors[1:-1])), errors[-1], *[float("nan")] * 4)
             yield _row(level, method, steps, n, np.array([part]), seconds)
 
 
 def _row(level: float, method: str, steps: int, n: int, parts: Array, seconds: float) -> Row:
     sums = parts.mean(0)
     return Row(
-        level, method, steps, len(parts), sums[1] / sums[0], sums[2] / sums[0], 1 + 1 / n, sums[3], sums[4], seconds
+        level,
+        method,
+        steps,
+        len(parts),
+        sums[1] / sums[0],
+        sums[2] / sums[0],
+        1 + 1 / n,
+        sums[3] / sums[5],
+        sums[4] / sums[5],
+        sums[6],
+        seconds,
     )
 
 
@@ -133,13 +152,16 @@ def main(  # noqa: PLR0917 (click hands them over by name)
     cases = [(method, int(count)) for method in methods.split(",") for count in steps.split(",")]
     numbers = [float(level) for level in (levels or ("0.5,1,2" if points else "25,50")).split(",")]
     rows = []
-    click.echo("| level | method | steps | MSE/MMSE | of the mean of K | 1 + 1/K | sharpness, mean | draw | seconds |")
-    click.echo("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    click.echo(
+        "| level | method | steps | MSE/MMSE | of the mean of K | 1 + 1/K | sharpness, mean | draw | each | seconds |"
+    )
+    click.echo("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in on_points(numbers, cases, n) if points else on_images(images, numbers, cases, n, limit):
         rows.append(asdict(row))
         click.echo(
             f"| {row.level:g} | {row.method} | {row.steps} | {row.error:.3f} | {row.error_of_mean:.3f} | "
-            f"{row.expected_of_mean:.3f} | {row.sharpness_mean:.2f} | {row.sharpness_draw:.2f} | {row.seconds:.2f} |"
+            f"{row.expected_of_mean:.3f} | {row.sharpness_mean:.2f} | {row.sharpness_draw:.3f} | "
+            f"{row.sharpness_each:.3f} | {row.seconds:.2f} |"
         )
     if output is not None:
         output.write_text(json.dumps(rows, indent=2))

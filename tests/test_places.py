@@ -10,6 +10,7 @@ from unperturb.infer.places import look, surroundings, widest_windows
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.uncertainty import natural_tilt
 from unperturb.model.checkpoint import load
+from unperturb.model.exact import GaussianMixture
 
 
 def test_the_widest_windows_come_first_and_do_not_overlap():
@@ -35,6 +36,27 @@ def test_a_level_map_is_cut_with_what_was_seen():
     near, inside = surroundings(posterior, (slice(40, 50), slice(60, 70)), margin=8)
     assert near.start.shape == (1, 1, 26, 30)
     assert torch.equal(near.mean[0, 0][inside], level[0, 0, 40:50, 60:70])
+
+
+def test_draws_of_a_small_signal_show_both_answers():
+    """Two pictures of four pixels are as likely as each other, and what was seen lies between them.
+
+    Breaks: draws left about the origin; a bandwidth four times as wide.
+    """
+    pictures = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
+    exact = GaussianMixture.isotropic(torch.tensor([0.5, 0.5]), pictures, 0.1)
+
+    def denoise(x, sigma):
+        return exact(x.flatten(1), sigma).view_as(x)
+
+    for start, count in (([0.5, 0.5, 0.5, 0.5], 2), ([1.0, 0.0, 0.0, 1.0], 1)):
+        posterior = Posterior(denoise, torch.tensor(start).view(1, 1, 2, 2), 0.4)
+        place = look(posterior, (slice(0, 2), slice(0, 2)), 1, n_draws=400)
+        assert len(place.densities[0].modes) == count
+        assert place.is_open == (count == 2)
+    gap = float((pictures[0] - pictures[1]).norm()) / 2
+    place = look(Posterior(denoise, torch.full((1, 1, 2, 2), 0.5), 0.4), (slice(0, 2), slice(0, 2)), 1, n_draws=400)
+    assert sorted(place.densities[0].modes) == pytest.approx([-gap, gap], abs=0.1)
 
 
 def test_what_surrounds_a_window_is_enough_for_its_components():

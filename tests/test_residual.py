@@ -75,6 +75,17 @@ def test_what_is_not_trusted_does_not_count():
         residual(posterior, drawn(posterior), torch.zeros_like(trusted))
 
 
+def test_a_few_values_are_not_told_off_for_chance():
+    """White noise of the right level on 8 × 8 pixels. Break: margins that do not widen where there is little to see."""
+    for seed in range(20):
+        noise = keyed_normal([(seed, 2)], (1, 8, 8))
+        start = math.sqrt(PRIOR) * keyed_normal([(seed, 1)], (1, 8, 8)) + SIGMA * noise
+        posterior = Posterior(shrinking, start, SIGMA)
+        found = residual(posterior, sample(posterior, 1, steps=20, seed=seed))
+        assert found.is_white
+        assert found.fits_level
+
+
 def test_vectors_have_no_neighbours():
     with pytest.raises(UsageError, match="neighbours"):
         residual(Posterior(shrinking, torch.zeros(1, 3), 1.0), torch.zeros(1, 1, 3))

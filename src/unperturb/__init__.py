@@ -22,15 +22,27 @@ _HOMES = {
     "unperturb.data.recording": ["Recording", "image_files", "read", "write"],
     "unperturb.data.tiling": ["Tile", "tiles"],
     "unperturb.errors": ["FileError", "ModelError", "SpecError", "TrainingError", "UnperturbError", "UsageError"],
+    "unperturb.infer.calibrate": ["Coverage", "Trial", "calibrate", "measure", "trials"],
+    "unperturb.infer.conformal": ["conformal_scale", "hoeffding_bentkus", "risk_controlled_scale"],
+    "unperturb.infer.density": ["Density", "marginal", "max_entropy", "modes", "of_draws"],
     "unperturb.infer.evaluate": ["Score", "evaluate_image", "perturb"],
-    "unperturb.infer.metrics": ["psnr", "ssim"],
+    "unperturb.infer.interval": [
+        "Calibration", "Drawing", "Intervals", "Statistic", "calibrations", "find_calibration", "interval", "intervals",
+        "pixel_spread", "region_mean", "with_calibration",
+    ],
+    "unperturb.infer.metrics": ["coverage", "psnr", "ranks", "sharpness", "ssim"],
+    "unperturb.infer.places": ["Place", "look", "widest_windows"],
     "unperturb.infer.posterior": ["Observation", "Posterior", "observe"],
+    "unperturb.infer.residual": ["Residual", "residual"],
     "unperturb.infer.restore": ["restore"],
     "unperturb.infer.sample": ["METHODS", "State", "sample", "trajectory"],
     "unperturb.infer.tiled": ["Compute", "Tiled"],
+    "unperturb.infer.uncertainty": [
+        "Components", "Moments", "components", "moments", "spread", "spread_of_draws", "total_variance",
+    ],
     "unperturb.model.checkpoint": ["bundled", "load", "save_model"],
     "unperturb.model.denoiser": ["Card", "Denoise", "Denoiser"],
-    "unperturb.model.exact": ["GaussianMixture"],
+    "unperturb.model.exact": ["Empirical", "GaussianMixture"],
     "unperturb.model.level": ["Range"],
     "unperturb.model.network": ["PRESETS", "UNet", "UNetSettings", "VectorNet", "VectorNetSettings"],
     "unperturb.model.perturbation": [
@@ -39,7 +51,7 @@ _HOMES = {
     ],
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
     "unperturb.train.fit": ["FitSettings", "FitState", "Progress", "fit"],
-    "unperturb.train.objective": ["squared_error"],
+    "unperturb.train.objective": ["absolute_error", "squared_error"],
     "unperturb.train.run": ["Habits", "Report", "RunFiles", "train"],
 }  # fmt: skip
 

@@ -109,7 +109,7 @@ def _page(recording: Recording, best: NDArray[np.float32], draws: list[NDArray[n
     index = next(iter(np.ndindex(recording.stack_shape)))
     noisy = recording.as_float()[index]
     spread = np.square(np.stack(draws) - best).mean(0)
-    window = Window(*most_uncertain(spread), *shown_range(recording, noisy))
+    window = Window(*most_uncertain(spread), *shown_range(recording, np.stack(draws)))
     pictures = [("input", window.show(noisy)), ("best guess: the mean", window.show(best))]
     pictures += [(f"draw {number + 1}", window.show(draw)) for number, draw in enumerate(draws[:14])]
     return sheet(pictures)

@@ -19,6 +19,7 @@ from unperturb.infer.interval import region_mean as region_mean_of
 from unperturb.infer.places import look, surroundings, widest_windows
 from unperturb.infer.posterior import Observation, Posterior
 from unperturb.infer.residual import Residual, residual
+from unperturb.infer.sample import STEPS
 from unperturb.infer.tiled import Compute, Tiled
 from unperturb.infer.uncertainty import Components, components
 from unperturb.model.denoiser import Denoiser
@@ -27,6 +28,9 @@ Progress = Callable[[int, int], None]
 
 PLACES, SIDE = 6, 32
 """How many windows are looked at closely, and their side in pixels."""
+
+BUDGET = 10_000_000
+"""Values that are evaluated for the draws of a place, at most, in images so small that a few hundred draws fit in."""
 
 WHOLE = 1_100_000
 """Pixels up to which the components of an image as a whole are computed."""
@@ -109,7 +113,8 @@ class Examining:
         calibration = self._calibration(posterior, PIXEL)
         half = None if calibration is None else calibration.scale(posterior.spread_of_noise).to(spread) * spread
         first = replace(posterior, start=posterior.start[:1])
-        places = [look(first, window) for window in widest_windows(spread[0], SIDE, PLACES)]
+        windows = widest_windows(spread[0], SIDE, PLACES)
+        places = [look(first, window, n_draws=_affordable(first, window), seed=self.seed) for window in windows]
         directions, window = self._directions(first)
         index = next(iter(np.ndindex(recording.stack_shape)))
         return Findings(
@@ -178,6 +183,13 @@ class Examining:
             return RegionMean(means, None)
         low, high, _ = interval(posterior, draws, statistic, calibration)
         return RegionMean(means, tuple(((high - low) / 2).flatten().tolist()))
+
+
+def _affordable(posterior: Posterior, window: tuple[slice, ...]) -> int:
+    """Return how many draws to make of a place: some hundreds where it is small, and none where that is too much."""
+    near, _ = surroundings(posterior, window)
+    n_draws = min(512, BUDGET // (STEPS * near.start.numel()))
+    return n_draws if n_draws >= 128 else 0
 
 
 def _residual(recording: Recording, posterior: Posterior, draws: torch.Tensor) -> Residual | None:

@@ -227,7 +227,7 @@ def _made(found: Findings) -> Section:
 
 
 def _whole_or_widest(found: Findings, low: float | None = None, high: float | None = None) -> Window:
-    black, white = shown_range(found.recording, found.noisy)
+    black, white = shown_range(found.recording, np.stack(found.draws))
     return Window(*most_uncertain(found.spread), black if low is None else low, white if high is None else high)
 
 
@@ -241,14 +241,14 @@ def _around(found: Findings, place: Sequence[slice]) -> Window:
     lows = [max(part.start - CONTEXT, 0) for part in place]
     highs = [min(part.stop + CONTEXT, length) for part, length in zip(place, found.best.shape[:2], strict=True)]
     size = [high - low for low, high in zip(lows, highs, strict=True)]
-    return Window(lows[0], lows[1], size[0], size[1], *shown_range(found.recording, found.noisy), least=240)
+    return Window(lows[0], lows[1], size[0], size[1], *shown_range(found.recording, np.stack(found.draws)), least=240)
 
 
 def _around_direction(found: Findings, direction: Tensor) -> Window:
     """Return the part of the image in which a direction is largest."""
     inside: NDArray[np.float32] = np.zeros(found.best.shape[:2], np.float32)
     inside[found.window] = direction.square().sum(0).numpy()
-    return Window(*most_uncertain(inside, 192), *shown_range(found.recording, found.noisy))
+    return Window(*most_uncertain(inside, 192), *shown_range(found.recording, np.stack(found.draws)))
 
 
 def _moved(found: Findings, window: tuple[slice, ...], direction: Tensor, offset: float) -> NDArray[np.float32]:

@@ -159,6 +159,28 @@ def marginal(posterior: Posterior, direction: Tensor, *, accuracy: float | None 
     return Density(grid / unit, heights * unit)
 
 
+def of_draws(values: Tensor) -> Density:
+    """Return the density of numbers that were drawn, smoothed by a Gaussian of Silverman's width.
+
+    Parameters
+    ----------
+    values
+        ``(draw,)``; hundreds of them, if modes are to be told from chance.
+
+    Notes
+    -----
+    Silverman, "Density estimation for statistics and data analysis", 1986, equation 3.31 with the quartiles.
+    """
+    values = values.double()
+    low, high = (float(values.quantile(share)) for share in (0.25, 0.75))
+    width = 0.9 * min(float(values.std()), (high - low) / 1.34) * len(values) ** -0.2
+    width = max(width, 1e-6 * float(values.abs().max()), 1e-30)
+    grid = torch.linspace(
+        float(values.min()) - 4 * width, float(values.max()) + 4 * width, _POINTS, dtype=torch.float64
+    )
+    return Density(grid, _normalised((-0.5 * ((grid[:, None] - values) / width).square()).exp().sum(1), grid))
+
+
 def from_tilts(tilts: Tensor, means: Tensor, accuracy: float) -> tuple[Tensor, Tensor]:
     """Return the density whose tilts have these means, on a grid; about the mean, in units of its standard deviation.
 
@@ -171,8 +193,8 @@ def from_tilts(tilts: Tensor, means: Tensor, accuracy: float) -> tuple[Tensor, T
     accuracy
         How exactly they are known.
     """
-    half = float(means.abs().max()) + 2.5
-    grid = torch.linspace(-half, half, _POINTS, dtype=torch.float64)
+    # What lies further out than the tilts reach is only guessed at; the less of it, the faster the fit.
+    grid = torch.linspace(float(means.min()) - 1.5, float(means.max()) + 1.5, _POINTS, dtype=torch.float64)
     # K itself, by trapezoids, serves to bring the functions to one size; any other size would do nearly as well.
     sums = torch.cat([means.new_zeros(1), torch.cumulative_trapezoid(means, tilts)])
     sums = sums - sums[int(tilts.abs().argmin())]
@@ -218,23 +240,26 @@ def _newton(functions: Tensor, wanted: Tensor, base: Tensor, ridge: float, multi
             + 0.5 * ridge**2 * candidate.square().sum()
         )
 
+    eye = torch.eye(len(wanted), dtype=wanted.dtype)
     value = dual(multipliers)
-    for _ in range(100):
+    for _ in range(300):
         density = torch.softmax(base + multipliers @ functions, 0)
         expected = functions @ density
         centred = functions - expected[:, None]
         curvature = (centred * density) @ centred.T
-        # Next to two points the curvature all but vanishes in some direction; a trace of its size keeps it solvable.
-        damping = ridge**2 + 1e-12 * float(curvature.diagonal().max())
+        curvature = curvature + ridge**2 * eye
         gradient = expected - wanted + ridge**2 * multipliers
-        step = torch.linalg.solve(curvature + damping * torch.eye(len(wanted), dtype=wanted.dtype), gradient)
+        # The functions differ in size by orders of magnitude, and next to two points the curvature all but vanishes in
+        # some direction: it is solved for functions of equal size, with a trace of damping.
+        size = curvature.diagonal().clamp(min=torch.finfo(curvature.dtype).tiny).sqrt()
+        step = torch.linalg.solve(curvature / size[:, None] / size + 1e-14 * eye, gradient / size) / size
         fall = float(gradient @ step)
-        size = 1.0
-        while size > 1e-9 and not dual(multipliers - size * step) <= value - 1e-4 * size * fall:
-            size /= 2
-        if fall < 1e-12 or size <= 1e-9:
+        part = 1.0
+        while part > 1e-9 and not dual(multipliers - part * step) <= value - 1e-4 * part * fall:
+            part /= 2
+        if fall < 1e-12 or part <= 1e-9:
             break
-        multipliers = multipliers - size * step
+        multipliers = multipliers - part * step
         value = dual(multipliers)
     return multipliers
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from unperturb.errors import UsageError
-from unperturb.infer.density import Density, marginal
+from unperturb.infer.density import Density, marginal, of_draws
 from unperturb.infer.posterior import Posterior
+from unperturb.infer.sample import sample
 from unperturb.infer.uncertainty import Components, components
 
 MARGIN = 32
@@ -73,7 +74,15 @@ def widest_windows(spread: Tensor, size: int, count: int) -> list[tuple[slice, .
     return sorted(windows, key=lambda window: -float(variance[window].sum()))[:count]
 
 
-def look(posterior: Posterior, window: tuple[slice, ...], n_components: int = 3, iterations: int = 6) -> Place:
+def look(
+    posterior: Posterior,
+    window: tuple[slice, ...],
+    n_components: int = 3,
+    *,
+    iterations: int = 6,
+    n_draws: int = 0,
+    seed: int = 0,
+) -> Place:
     """Return what the posterior of a window looks like, given everything that was seen.
 
     Parameters
@@ -84,11 +93,21 @@ def look(posterior: Posterior, window: tuple[slice, ...], n_components: int = 3,
         Slices of space.
     n_components, iterations
         As for `components`.
+    n_draws
+        How many draws to make for the densities. Hundreds are worth their time where signals are small: they go all the
+        way down, while the derivative asks the denoiser at the noise of the start alone, and a network that is not
+        perfect knows there less. Without draws, densities are those of `marginal`.
+    seed
+        Of the draws.
     """
     near, inside = surroundings(posterior, window)
     n_components = min(n_components, near.start[0][(slice(None), *inside)].numel())
     found = components(near, n_components, region=inside, iterations=iterations)
-    densities = tuple(marginal(near, direction) for direction in found.directions)
+    if n_draws:
+        gaps = (sample(near, n_draws, seed=seed)[:, 0] - near.mean[0]).flatten(1)
+        densities = tuple(of_draws(gaps @ direction.flatten()) for direction in found.directions)
+    else:
+        densities = tuple(marginal(near, direction) for direction in found.directions)
     directions = found.directions[(slice(None), slice(None), *inside)].clone()
     return Place(window, replace(found, directions=directions), densities)
 

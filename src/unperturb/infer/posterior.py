@@ -57,7 +57,7 @@ class Posterior:
     @property
     def level_map(self) -> Tensor:
         """`sigma` as a tensor of the type of `start`."""
-        return torch.as_tensor(self.sigma).to(self.start)
+        return torch.as_tensor(self.sigma, dtype=self.start.dtype, device=self.start.device)
 
     @property
     def spread_of_noise(self) -> Tensor:

@@ -10,6 +10,7 @@ calculations for the applied statistician", 1984). The difference from the best 
 right: its covariance is σ² (I − J), small where the denoiser knows little.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,20 +36,24 @@ class Residual:
         1 where the noise level is right.
     neighbours
         Correlation of neighbours along each axis of space; 0 where the noise is white.
+    n_values
+        How many values were seen, from which chance makes both uncertain.
     """
 
     variance: float
     neighbours: tuple[float, ...]
+    n_values: int
 
     @property
     def is_white(self) -> bool:
-        """Whether neighbours are uncorrelated, by a margin for what the model itself gets wrong."""
-        return all(abs(correlation) <= CORRELATED for correlation in self.neighbours)
+        """Whether neighbours are uncorrelated, by a margin for what the model itself gets wrong, and for chance."""
+        margin = CORRELATED + 3 / math.sqrt(self.n_values)
+        return all(abs(correlation) <= margin for correlation in self.neighbours)
 
     @property
     def fits_level(self) -> bool:
-        """Whether the variance is that of the noise level assumed, by a like margin."""
-        return abs(self.variance - 1) <= OFF
+        """Whether the variance is that of the noise level assumed, by like margins."""
+        return abs(self.variance - 1) <= OFF + 3 * math.sqrt(2 / self.n_values)
 
 
 def residual(posterior: Posterior, draws: Tensor, trusted: Tensor | None = None) -> Residual:
@@ -77,9 +82,8 @@ def residual(posterior: Posterior, draws: Tensor, trusted: Tensor | None = None)
         raise UsageError("there is no noise to look at: sigma is 0, or every value is clipped")
     gaps = torch.where(kept, (start - draws) / sigma.clamp(min=torch.finfo(start.dtype).tiny), 0).double()
     variance = float(gaps.square().sum() / (kept.sum() * len(draws)))
-    return Residual(
-        variance, tuple(_correlation(gaps, kept, axis) / max(variance, 1e-12) for axis in range(2, start.ndim))
-    )
+    correlations = (_correlation(gaps, kept, axis) / max(variance, 1e-12) for axis in range(2, start.ndim))
+    return Residual(variance, tuple(correlations), int(kept.sum()))
 
 
 def _correlation(gaps: Tensor, kept: Tensor, axis: int) -> float:

@@ -158,7 +158,7 @@ def components(
         first = keyed_normal(keys, inside.shape, dtype=dtype).flatten(1) * inside.flatten()
         found = leading(apply, first, iterations, tolerance)
     sign = found.vectors.gather(1, found.vectors.abs().argmax(1, keepdim=True)).sign()
-    directions = (found.vectors * sign).view(-1, *inside.shape)
+    directions = (found.vectors * sign).view(-1, *inside.shape) * inside
     return Components(directions, found.values.clamp(min=0), found.residuals, total, asymmetry)
 
 
@@ -210,7 +210,7 @@ def tilted_means(posterior: Posterior, direction: Tensor, tilts: Tensor) -> Tens
     v = _as_direction(posterior, direction)
     shift = posterior.spread_of_noise.square() * v
     means = []
-    for part in tilts.to(v).split(max(1, _AT_ONCE // v.numel())):
+    for part in _parts(tilts.to(v), v.numel()):
         moved = replace(posterior, start=posterior.start + part.view(-1, *(1,) * (v.ndim - 1)) * shift)
         answer = moved.mean.flatten(1)
         means.append(answer.double() @ v.flatten().double())
@@ -325,7 +325,7 @@ def _covariance(posterior: Posterior, inside: Tensor, count: Callable[[int], Non
 
     def apply(rows: Tensor) -> Tensor:
         images = []
-        for part in rows.split(max(1, _AT_ONCE // rows.shape[1])):
+        for part in _parts(rows, rows.shape[1]):
             moved = variance * part.view(-1, *shape[1:])
             image = _product(posterior.repeated(len(part)), moved, mean.expand_as(moved))
             images.append((image * window).flatten(1))
@@ -333,6 +333,12 @@ def _covariance(posterior: Posterior, inside: Tensor, count: Callable[[int], Non
         return torch.cat(images)
 
     return apply
+
+
+def _parts(rows: Tensor, size: int) -> list[Tensor]:
+    """Cut rows that stand for signals of some size into as many as are computed at once."""
+    count = max(1, _AT_ONCE // size)
+    return [rows[begin : begin + count] for begin in range(0, len(rows), count)]
 
 
 def _probed(apply: Apply, inside: Tensor, dtype: torch.dtype, seed: int) -> tuple[float, float]:
@@ -357,13 +363,14 @@ def _diagonal(posterior: Posterior, probes: int, seed: int) -> Tensor:
     if probes < 1:
         raise UsageError(f"the number of probes is at least 1; got {probes}")
     colour, count = _colours(start.shape[1:], probes)
-    variance = posterior.spread_of_noise.square()
+    noise = posterior.spread_of_noise
     total = torch.zeros_like(start)
     with torch.no_grad():
         for number in range(count):
             signs = _signs([(seed, item, number) for item in range(len(start))], start.shape[1:], start.dtype)
-            signs = signs * (colour == number)
-            total += signs * _product(posterior, variance * signs, posterior.mean)
+            # Each place moves by the same share of its own noise: half of Σ on either side.
+            moved = noise * signs * (colour == number)
+            total += moved * _product(posterior, moved, posterior.mean)
     return total
 
 

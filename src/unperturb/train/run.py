@@ -37,8 +37,10 @@ LEVELS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Noise levels at which a model's card states its validation error."""
 
 
-SMALLEST = 32
-"""Side of the smallest image that validation takes."""
+SIZES = (128, 32, 16)
+"""Sides of the crops to validate on: the largest that an image has."""
+
+SMALLEST = SIZES[-1]
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,8 @@ def validation_errors(
 
 def _errors(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) -> dict[str, list[float]]:
     """Mean squared error of each held-out image under the same noise at every call."""
-    size = 128 if any(min(place.height, place.width) >= 128 for place in patches.places) else SMALLEST
+    largest = max(min(place.height, place.width) for place in patches.places)
+    size = next(side for side in SIZES if side <= largest)
     patches = patches.at_least(size)
     colour = denoiser.card.network.channels == 3 if isinstance(denoiser.card.network, UNetSettings) else False
     indices = range(min(len(patches.places), 48))
