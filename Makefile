@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format bench docs clean
+.PHONY: demo test check format bench examples docs clean
 
 demo: .venv/core  ## Restore a sample image, end to end, and name the pictures.
 	$(BIN)/unperturb demo -o demo --overwrite
@@ -27,6 +27,9 @@ BENCH ?= --limit 12
 bench: .venv/dev  ## Measure quality and speed beside other methods.
 	$(BIN)/python -m benchmarks.denoise $(BENCH)
 
+examples: .venv/lab  ## Run the gallery, and draw its figures anew.
+	for script in examples/[0-9]*.py; do $(BIN)/python $$script || exit 1; done
+
 docs: .venv/core  ## Write the page of commands anew.
 	$(BIN)/python -m unperturb.app.reference > docs/commands.md
 
@@ -40,6 +43,10 @@ clean:  ## Remove the environment and everything that was made.
 
 .venv/core: .venv/python pyproject.toml constraints.txt
 	$(INSTALL) -e .
+	touch $@
+
+.venv/lab: .venv/core
+	$(INSTALL) -e '.[lab]'
 	touch $@
 
 .venv/dev: .venv/core

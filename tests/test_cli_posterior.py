@@ -8,6 +8,8 @@ import pytest
 import tifffile
 from pictures import opened, picture
 
+from unperturb.model.checkpoint import load, save_model
+
 FEW = ("--sigma", "20", "-n", "3", "--steps", "2")
 
 
@@ -117,6 +119,18 @@ def test_a_region_that_is_none_is_refused_in_one_sentence(run, model, tmp_path, 
     assert code in (1, 2)
     assert "region" in err
     assert not list(tmp_path.glob("a_*"))
+
+
+def test_a_model_that_answers_with_medians_is_refused(run, model, tmp_path):
+    """Break: the objective on the card ignored."""
+    denoiser = load(model)
+    save_model(denoiser.with_card(recipe={"objective": "absolute"}), tmp_path / "median.safetensors")
+    picture(tmp_path / "a.png")
+    for verb in ("sample", "uncertainty"):
+        code, _, err = run(verb, tmp_path / "a.png", "--model", tmp_path / "median.safetensors", *FEW)
+        assert code == 1
+        assert "absolute error" in err
+    assert run("restore", tmp_path / "a.png", "--model", tmp_path / "median.safetensors", "--sigma", "9")[0] == 0
 
 
 def test_one_bad_file_does_not_stop_the_others(run, model, tmp_path):

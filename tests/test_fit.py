@@ -52,6 +52,10 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
+def in_blocks(generator: np.random.Generator, item: int) -> np.ndarray:
+    return np.stack([on_a_line(generator, item) for _ in range(5)])
+
+
 # --- The objective ----------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +287,40 @@ def test_items_of_different_shape_may_share_a_batch():
         run(FitState.start(replace(IMAGES, network=network, steps=1, batch=4, share=n)), draw) for n in (1, 4)
     )
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
+
+
+def test_an_item_may_be_a_block_of_vectors_and_weighs_as_one():
+    """Blocks of 1 to 4 vectors, all of the block's value. Break: the mean is taken over the vectors of all blocks."""
+    levels = []
+
+    def block(_: np.random.Generator, item: int) -> np.ndarray:
+        return np.full((1 + item % 4, 2), item, np.float32)
+
+    def value(estimate, clean, sigma):
+        levels.extend(sigma.tolist())
+        return clean[:, 0] + 0 * estimate.sum(1)
+
+    settings = replace(LINE, perturb="gaussian:sigma=0.1..0.5", steps=1)
+    (progress,) = run(FitState.start(settings), block, objective=value)
+    assert progress.loss == pytest.approx(np.arange(8).mean())
+    assert len(set(levels)) == len(levels) == 2 * (1 + 2 + 3 + 4)  # every vector has a noise level of its own
+
+
+def test_training_on_blocks_is_resumed_as_if_it_had_not_stopped(tmp_path):
+    """Break: a generator that is seeded by nothing."""
+    whole, first = (FitState.start(replace(LINE, steps=6)) for _ in range(2))
+    run(whole, in_blocks)
+    steps = fit(first, in_blocks, precision="float32", threads=2)
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    first.save(tmp_path / "state.safetensors")
+    second = FitState.resume(tmp_path / "state.safetensors", replace(LINE, steps=6))
+    run(second, in_blocks)
+    assert_same(snapshot(second), snapshot(whole))
+    assert not torch.equal(
+        whole.denoiser.network.layers[0].weight, FitState.start(LINE).denoiser.network.layers[0].weight
+    )
 
 
 def test_every_item_of_every_step_is_another():

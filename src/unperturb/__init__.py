@@ -51,7 +51,7 @@ _HOMES = {
     ],
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
     "unperturb.train.fit": ["FitSettings", "FitState", "Progress", "fit"],
-    "unperturb.train.objective": ["absolute_error", "squared_error"],
+    "unperturb.train.objective": ["OBJECTIVES", "absolute_error", "squared_error"],
     "unperturb.train.run": ["Habits", "Report", "RunFiles", "train"],
 }  # fmt: skip
 

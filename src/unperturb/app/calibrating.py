@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from unperturb.app.batch import run_batch
+from unperturb.app.observing import check_mean
 from unperturb.app.outputs import Job
 from unperturb.atomic import make_folder
 from unperturb.data.patches import LUMINANCE, held_out_files
@@ -88,6 +89,7 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
     if output.exists() and not options["overwrite"]:
         raise FileError(f"{output} is there already; --overwrite replaces it")
     denoiser = load(request.model)
+    check_mean(denoiser)
     levels = request.levels()
     shares = [level / 255 for level in LEVELS] if levels is None else None
     tried, failures = _try(request, denoiser, [Drawing(options["n_samples"], options["steps"])], shares, levels, show)
@@ -114,6 +116,7 @@ def measured(request: Request, show: Callable[..., None]) -> Told:
         Where the request or all of the images are wrong, or the model is not calibrated.
     """
     denoiser = load(request.model)
+    check_mean(denoiser)
     known = calibrations(denoiser.card)
     if not known:
         raise ModelError(f"{request.model} is not calibrated; unperturb calibrate -o does it")

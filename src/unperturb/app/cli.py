@@ -17,7 +17,7 @@ VERBS = {
     "evaluate": "Measure how well a model restores clean images that are perturbed on purpose.",
     "calibrate": "Learn how wide intervals have to be, on clean images that are perturbed on purpose.",
     "info": "Tell models, machine, and what would be used.",
-    "demo": "Run the main job end to end on a sample image.",
+    "demo": "Show what this is about, in pictures: a photograph, points of the plane, or small images.",
 }
 """Verbs in the order of `--help`, with their one line there; nothing is imported to show it."""
 

@@ -5,10 +5,26 @@ from collections.abc import Iterator
 import numpy as np
 
 from unperturb.data.recording import Index, Recording
-from unperturb.errors import UsageError
+from unperturb.errors import ModelError, UsageError
 from unperturb.infer.posterior import Observation, as_sigma, observe
 from unperturb.infer.tiled import Compute
-from unperturb.model.denoiser import Denoise
+from unperturb.model.denoiser import Denoise, Denoiser
+
+
+def check_mean(denoise: Denoise) -> None:
+    """Refuse a model whose answer is not the posterior mean: draws and covariances are made of means.
+
+    Raises
+    ------
+    ModelError
+        Where it was trained with another objective than the squared error.
+    """
+    objective = denoise.card.recipe.get("objective", "squared") if isinstance(denoise, Denoiser) else "squared"
+    if objective != "squared":
+        raise ModelError(
+            f"this model was trained with {objective} error, so that its answer is no mean, and nothing but restoring can "
+            "be done with it; train one with squared error"
+        )
 
 
 def check_sigma(recording: Recording, sigma: float | None) -> None:

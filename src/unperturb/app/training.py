@@ -105,6 +105,7 @@ def _settings(options: dict[str, Any]) -> FitSettings:
         "average",
         "clip",
         "seed",
+        "objective",
     )
     return FitSettings(network=network, **{name: options[name] for name in same})
 

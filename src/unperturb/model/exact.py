@@ -86,7 +86,7 @@ class GaussianMixture:
     def score(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return ∇ log p_σ(x), the gradient of the noisy density itself; not by way of the mean."""
         gaps, shapes = self._gaps(x, sigma)
-        pull = -torch.cholesky_solve(gaps[..., None], shapes)[..., 0]
+        pull = -torch.einsum("bkij,bkj->bki", torch.cholesky_inverse(shapes).expand(*gaps.shape, gaps.shape[-1]), gaps)
         return torch.einsum("bk,bkd->bd", self._shares(gaps, shapes), pull)
 
     def log_density(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
@@ -160,17 +160,18 @@ class GaussianMixture:
         means, covariances = self.means.to(x), self.covariances.to(x)
         n, d = means.shape
         gain = torch.cholesky_solve(covariances.expand(*shapes.shape), shapes).transpose(-1, -2)  # S C⁻¹
+        gain = gain.expand(len(x), n, d, d)
         centres = means + torch.einsum("bkij,bkj->bki", gain, gaps)
-        variance = torch.as_tensor(sigma).to(x).expand(len(x)).square()[:, None, None, None]
+        variance = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1, 1, 1).square()
         within = (variance * gain + (variance * gain).transpose(-1, -2)) / 2
-        return self._shares(gaps, shapes), centres, within.expand(len(x), n, d, d)
+        return self._shares(gaps, shapes), centres, within
 
     def _gaps(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return y − m_k ``(batch, component, feature)``, and the Cholesky factors of C_k."""
         d = self.means.shape[1]
         if x.ndim != 2 or x.shape[1] != d:
             raise UsageError(f"this mixture takes vectors (batch, {d}); got shape {tuple(x.shape)}")
-        variance = torch.as_tensor(sigma).to(x).expand(len(x)).square()[:, None, None, None]
+        variance = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1, 1, 1).square()
         wide = self.covariances.to(x) + variance * torch.eye(d, dtype=x.dtype)
         return x[:, None] - self.means.to(x), torch.linalg.cholesky(wide)
 
@@ -195,9 +196,73 @@ class GaussianMixture:
         return levels.log(), torch.stack(errors).clamp(min=1e-30).log()
 
 
+@dataclass(frozen=True, eq=False)
+class Empirical:
+    """A cloud of points, each as likely as any other, and a denoise function for it: the exact one.
+
+    The noisy density is a mixture with one round component of width σ at each point, so that
+
+        P(x = x_i | y)  ∝  exp(−‖y − x_i‖² / 2σ²)        D(y, σ) = Σ_i P(x_i | y) x_i
+
+    (Karras, Aittala, Aila and Laine, "Elucidating the design space of diffusion-based generative models", 2022,
+    appendix B.3). It stands for a distribution of which there is no formula but any number of draws, down to levels of
+    noise about as small as the distance between neighbours.
+
+    Attributes
+    ----------
+    points
+        ``(point, feature)``.
+
+    Raises
+    ------
+    UsageError
+        Where that is not their shape.
+    """
+
+    points: Tensor
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or len(self.points) < 1:
+            raise UsageError(f"points are (point, feature), at least one; got {tuple(self.points.shape)}")
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return the posterior mean E[clean | x] for `x`, ``(batch, feature)``; sigma is one, or ``(batch,)``."""
+        return self.shares(x, sigma) @ self.points.to(x)
+
+    def shares(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return which point it was: probabilities, ``(batch, point)``."""
+        points = self.points.to(x)
+        if x.ndim != 2 or x.shape[1] != points.shape[1]:
+            raise UsageError(f"this cloud takes vectors (batch, {points.shape[1]}); got shape {tuple(x.shape)}")
+        # Not by way of x², p² and x·p, whose difference would lose what a small sigma asks for.
+        gaps = torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist")
+        sigma = (
+            torch.as_tensor(sigma, dtype=x.dtype).expand(len(x))[:, None].clamp(min=torch.finfo(x.dtype).tiny ** 0.25)
+        )
+        return torch.softmax(-0.5 * (gaps / sigma).square(), 1)
+
+    def covariance(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return the posterior covariance, ``(batch, feature, feature)``."""
+        shares, points = self.shares(x, sigma), self.points.to(x)
+        mean = shares @ points
+        second = torch.einsum("bp,pi,pj->bij", shares, points, points)
+        return second - mean[:, :, None] * mean[:, None, :]
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw ``(n, feature)`` independent points."""
+        return self.points[torch.randint(len(self.points), (n,), generator=generator)]
+
+    def sample_posterior(self, y: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+        """Draw one point of p(x | y) for each `y`, ``(batch, feature)``."""
+        which = torch.multinomial(self.shares(y, sigma), 1, generator=generator)[:, 0]
+        return self.points.to(y)[which]
+
+
 def _log_normal(gaps: Tensor, shapes: Tensor) -> Tensor:
     """Return log N(gap; 0, L Lᵀ) over the last axis."""
-    scaled = torch.linalg.solve_triangular(shapes, gaps[..., None], upper=False)[..., 0]
+    eye = torch.eye(gaps.shape[-1], dtype=gaps.dtype)
+    inverse = torch.linalg.solve_triangular(shapes, eye.expand_as(shapes), upper=False)
+    scaled = (inverse @ gaps[..., None])[..., 0]
     size = shapes.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -0.5 * scaled.square().sum(-1) - size - 0.5 * gaps.shape[-1] * math.log(2 * math.pi)
 

@@ -34,15 +34,19 @@ from unperturb.errors import TrainingError, UsageError
 from unperturb.model.checkpoint import fill, read_tensors, write_tensors
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.machine import Map, choose_device, choose_precision, workers
-from unperturb.model.network import NetworkSettings, UNetSettings, describe, recall
+from unperturb.model.network import NetworkSettings, UNetSettings, VectorNetSettings, describe, recall
 from unperturb.model.spec import parse
-from unperturb.train.objective import Objective, squared_error
+from unperturb.train.objective import OBJECTIVES, Objective
 from unperturb.train.optimizer import Optimizer
 
 FORMAT = "unperturb-state-1"
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float32]]
-"""``draw(generator, item) -> clean signal (channel, *space) or (feature,)`` for one item of a batch."""
+"""``draw(generator, item) -> clean signal (channel, *space) or (feature,)`` for one item of a batch.
+
+For a network for vectors an item may be a block of them, ``(vector, feature)``, each with noise of its own: points are
+so small that drawing them one by one would take longer than learning from them.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class FitSettings:
         Share of the crops whose colour is reduced to luminance, for a network that takes colour.
     data
         Names what is trained on, so that no run is resumed on other data.
+    objective
+        What is made small: "squared", which makes the network the posterior mean, or "absolute", the median.
     """
 
     perturb: str
@@ -96,9 +102,12 @@ class FitSettings:
     patch_size: int = 96
     gray: float = 0.5
     data: str = ""
+    objective: str = "squared"
 
     def __post_init__(self) -> None:
         parse(self.perturb)
+        if self.objective not in OBJECTIVES:
+            raise UsageError(f"the objective is one of {', '.join(OBJECTIVES)}; got {self.objective!r}")
         if min(self.seed, self.warmup) < 0:
             raise UsageError(f"seed and warmup are at least 0; got {self.seed} and {self.warmup}")
         if min(self.steps, self.batch, self.share, self.patch_size) < 1:
@@ -237,7 +246,7 @@ def fit(
     state: FitState,
     draw: Draw,
     *,
-    objective: Objective = squared_error,
+    objective: Objective | None = None,
     precision: str = "auto",
     threads: int | None = None,
 ) -> Iterator[Progress]:
@@ -252,7 +261,7 @@ def fit(
     draw
         Gives clean signals. Is called on several threads at once.
     objective
-        What to make small.
+        A function to make small in place of the one that the settings name.
     precision
         "auto", "float32" or "bfloat16" (weights stay in float32).
     threads
@@ -267,6 +276,7 @@ def fit(
     """
     device = next(state.denoiser.parameters()).device
     dtype = _settle_precision(state, precision, device)
+    objective = OBJECTIVES[state.settings.objective] if objective is None else objective
     with workers(device, threads) as run:
         while state.step < state.settings.steps:
             begin = time.perf_counter()
@@ -310,8 +320,8 @@ def _gradients(
         items = range(first, min(first + share, settings.batch))
         with torch.enable_grad(), torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
             losses = [
-                objective(state.denoiser(values, sigma).float(), clean, sigma)
-                for clean, values, sigma in _batches(settings, perturb, draw, state.step, items, device)
+                objective(state.denoiser(values, sigma).float(), clean, sigma).view(count, -1).mean(1)
+                for count, clean, values, sigma in _batches(settings, perturb, draw, state.step, items, device)
             ]
             loss = torch.cat(losses)
             _check_finite(loss, state.step, items)
@@ -325,12 +335,13 @@ def _gradients(
 
 def _batches(
     settings: FitSettings, perturb: Any, draw: Draw, step: int, items: range, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield clean signals, perturbed ones and noise levels, items of one shape together."""
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Yield the number of items, clean signals, perturbed ones and noise levels, items of one shape together."""
     groups: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Tensor]]] = {}
     for item in items:
         source = np.random.default_rng([settings.seed, step, item])
-        clean = torch.from_numpy(draw(source, item))[None]
+        drawn = torch.from_numpy(draw(source, item))
+        clean = drawn if drawn.ndim == 2 and isinstance(settings.network, VectorNetSettings) else drawn[None]
         generator = torch.Generator().manual_seed(int(source.integers(2**63)))
         values, mask, sigma = perturb(clean, generator)
         if sigma is None or mask is not None:
@@ -340,7 +351,7 @@ def _batches(
         groups.setdefault(tuple(clean.shape), []).append((clean, values, sigma))
     for group in groups.values():
         clean, values, sigma = (torch.cat(parts).to(device, non_blocking=True) for parts in zip(*group, strict=True))
-        yield clean, values, sigma
+        yield len(group), clean, values, sigma
 
 
 def _check_finite(loss: Tensor, step: int, items: range) -> None:
@@ -360,6 +371,7 @@ def _clip(gradients: list[Tensor], largest: float) -> float:
     return float(norm)
 
 
+@torch.no_grad()
 def _follow(state: FitState) -> None:
     """Move the running average towards the weights; early on it follows faster, so as to forget the beginning."""
     weight = 1 - min(state.settings.average, (state.step + 1) / (state.step + 10))

@@ -1,13 +1,23 @@
-"""`unperturb demo`: the main job, end to end, on a sample image."""
+"""`unperturb demo`: the main job, end to end, on a sample image; or, in the plane and on small images, what is learned."""
 
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from unperturb.app.options import compute_options, echo_json, json_option, model_option
 
+PHOTO, TWO_D, BLUR = "photo", "two-d", "blur"
+
+SETS = {TWO_D: ("ring", "open-ring", "moons", "spiral", "mixture"), BLUR: ("digits", "faces")}
+"""What each kind that trains can be tried on."""
+
+ONLY_PHOTO = {"model", "device", "precision", "tile"}
+
 
 @click.command()
+@click.argument("kind", type=click.Choice([PHOTO, TWO_D, BLUR]), default=PHOTO)
 @click.option(
     "-o",
     "--output",
@@ -18,31 +28,43 @@ from unperturb.app.options import compute_options, echo_json, json_option, model
 )
 @model_option
 @click.option(
-    "--sigma", type=click.FloatRange(0), default=25.0, show_default=True, help="Noise to add, in grey levels."
+    "--sigma",
+    type=click.FloatRange(0),
+    default=None,
+    help="Noise to add: in grey levels to the photograph (25 by default), in their own units to points (0.8), digits "
+    "(0.3) and faces (0.25), whose values are about as large as 1.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@click.option("--set", "name", type=click.Choice(sum(SETS.values(), ())), default=None,
+              help="The one set to train on.  [default: all of the kind]")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise, the training and the draws.")
 @click.option("--overwrite", is_flag=True, help="Replace pictures that are there already.")
 @compute_options
 @json_option
-def demo(
-    output: Path,
-    model: str,
-    sigma: float,
-    seed: int,
-    overwrite: bool,
-    device: str,
-    precision: str,
-    tile: str,
-    as_json: bool,
-) -> None:
-    """Add noise to a photograph, restore it without being told how much, and write the pictures.
+@click.pass_context
+def demo(context: click.Context, /, kind: str, output: Path, as_json: bool, **options: Any) -> None:
+    """Show what this is about, in pictures. KIND is photo, two-d or blur.
 
+    photo (the default) adds noise to a photograph, restores it without being told how much, and writes the pictures.
     The photograph is one that scikit-image ships and that the model has not seen.
+
+    two-d trains denoising autoencoders on points of the plane, in seconds each, and shows what they have learned, where
+    their answers land, what can be drawn from the posterior, and the exact answer beside it.
+
+    blur does the same with digits and faces: why the best guess is blurred, and draws that are not. It leaves a digit
+    that can be read as a 4 and as a 9, and the network, for the other commands to be tried on.
     """
+    _refuse_what_does_not_apply(context, kind, options)
+    tell = _photo if kind == PHOTO else _lab
+    tell(kind, output, as_json, options)
+
+
+def _photo(kind: str, output: Path, as_json: bool, options: dict[str, Any]) -> None:  # noqa: ARG001 (one signature)
     from unperturb.app.options import as_compute
     from unperturb.app.sample import run_demo
 
-    told = run_demo(output, model, sigma, seed, as_compute(device, precision, tile), overwrite=overwrite)
+    sigma = 25.0 if options["sigma"] is None else options["sigma"]
+    compute = as_compute(options["device"], options["precision"], options["tile"])
+    told = run_demo(output, options["model"], sigma, options["seed"], compute, overwrite=options["overwrite"])
     if as_json:
         echo_json(told)
         return
@@ -50,6 +72,69 @@ def demo(
     click.echo(
         f"PSNR:  {told['psnr_noisy']:.2f} dB noisy, {told['psnr_restored']:.2f} dB restored, in {told['seconds']:.1f} s"
     )
+    _name_pictures(told)
+
+
+def _lab(kind: str, output: Path, as_json: bool, options: dict[str, Any]) -> None:
+    """Train, draw, and tell what was measured."""
+    from unperturb.app.progress import progress_line
+
+    names = (options["name"],) if options["name"] else SETS[kind]
+    same = {"sigma": options["sigma"], "seed": options["seed"], "overwrite": options["overwrite"]}
+    with progress_line("training") as show:
+        if kind == TWO_D:
+            from unperturb.app.lab.two_d import run_two_d
+
+            told = run_two_d(output, names, show=show, **same)
+        else:
+            from unperturb.app.lab.blur import run_blur
+
+            told = run_blur(output, names, show=show, **same)
+    if as_json:
+        echo_json(told)
+        return
+    (_tell_points if kind == TWO_D else _tell_images)(told)
+    _name_pictures(told)
+
+
+def _tell_points(told: dict[str, Any]) -> None:
+    click.echo("distance to the data, on average, and squared error over the least there can be (draws: 2 is exact)")
+    click.echo(f"{'':10} {'noisy':>7} {'means':>7} {'draws':>7} {'data':>7}   {'mean':>6} {'draw':>6} {'seconds':>8}")
+    for name, of in told["sets"].items():
+        places = " ".join(f"{of[f'{what}_to_data']:7.3f}" for what in ("noisy", "means", "draws", "clean"))
+        errors = f"{of['mse_over_mmse']:6.3f} {of['draw_mse_over_mmse']:6.2f}"
+        click.echo(f"{name:10} {places}   {errors} {of['seconds']:8.1f}")
+
+
+def _tell_images(told: dict[str, Any]) -> None:
+    click.echo("energy of gradients relative to clean images, and squared error of draws over the mean's (2 is exact)")
+    click.echo(f"{'':10} {'noisy':>7} {'mean':>7} {'draws':>7}   {'error':>6} {'seconds':>8}")
+    for name, of in told["sets"].items():
+        energies = " ".join(f"{of[f'{what}_gradients']:7.2f}" for what in ("noisy", "mean", "draw"))
+        click.echo(f"{name:10} {energies}   {of['draw_mse_over_mse']:6.2f} {of['seconds']:8.1f}")
+    if "four_or_nine" in told:
+        of = told["four_or_nine"]
+        click.echo(
+            f"4 or 9:    {of['fours']:.0%} of the draws are fours, {of['nines']:.0%} nines; it was a {of['truth']}"
+        )
+        image, model = told["files"][:2]
+        click.echo(f"to try on: {image} --model {model} --sigma {of['sigma']:g}")
+
+
+def _name_pictures(told: dict[str, Any]) -> None:
     click.echo("pictures:")
     for path in told["pictures"]:
         click.echo(f"  {path}")
+
+
+def _refuse_what_does_not_apply(context: click.Context, kind: str, options: dict[str, Any]) -> None:
+    """Say so where an option was given that this kind of demonstration would not heed."""
+    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    vain = sorted(given & (ONLY_PHOTO if kind != PHOTO else {"name"}))
+    if vain:
+        option = "--set" if vain[0] == "name" else f"--{vain[0]}"
+        raise click.UsageError(f"{option} says nothing to demo {kind}; leave it out")
+    if options["name"] is not None and options["name"] not in SETS[kind]:
+        raise click.UsageError(f"demo {kind} knows the sets {', '.join(SETS[kind])}; got {options['name']!r}")
+    if kind != PHOTO and options["sigma"] is not None and not options["sigma"] > 0:
+        raise click.UsageError(f"demo {kind} needs noise: --sigma above 0")

@@ -59,6 +59,13 @@ from unperturb.app.progress import progress_line
     show_default=True,
     help="Weight of the past in the running average of the weights.",
 )
+@click.option(
+    "--objective",
+    type=click.Choice(["squared", "absolute"]),
+    default="squared",
+    show_default=True,
+    help="What to make small: the squared error (the model becomes the posterior mean) or the absolute (the median).",
+)
 @click.option("--clip", type=float, default=1.0, show_default=True, help="Largest norm of the gradient.")
 @click.option(
     "--scales", default="1", show_default=True, help="Factors by which images are also reduced, such as 1,1.5,2."

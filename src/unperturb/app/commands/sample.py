@@ -75,11 +75,14 @@ def sample(
         return
 
     from unperturb.app.drawing import Drawing
+    from unperturb.app.observing import check_mean
     from unperturb.model.checkpoint import load
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    drawing = Drawing(load(model), level, n_samples, steps, seed, as_compute(device, precision, tile), overwrite)
+    denoiser = load(model)
+    check_mean(denoiser)
+    drawing = Drawing(denoiser, level, n_samples, steps, seed, as_compute(device, precision, tile), overwrite)
     start = time.monotonic()
     with progress_line("drawing") as show:
 

@@ -74,6 +74,7 @@ def uncertainty(
         return
 
     from unperturb.app.examining import Examining
+    from unperturb.app.observing import check_mean
     from unperturb.infer.interval import Drawing
     from unperturb.model.checkpoint import load
     from unperturb.model.machine import keep_freed_memory
@@ -81,7 +82,9 @@ def uncertainty(
     keep_freed_memory()
     compute = as_compute(device, precision, tile)
     drawing = Drawing(n_samples, steps)
-    examining = Examining(load(model), level, drawing, seed, components, part, compute, overwrite)
+    denoiser = load(model)
+    check_mean(denoiser)
+    examining = Examining(denoiser, level, drawing, seed, components, part, compute, overwrite)
     start = time.monotonic()
     with progress_line("examining") as show:
 

@@ -1,0 +1,1 @@
+"""The lab: denoising autoencoders trained in seconds, beside the exact answer, as numbers and pictures."""
