@@ -43,19 +43,24 @@ def test_draws_of_a_small_signal_show_both_answers():
 
     Breaks: draws left about the origin; a bandwidth four times as wide.
     """
-    pictures = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
+    pictures = torch.tensor([[1.5, 0.0, 0.0, 1.5], [0.0, 1.0, 1.0, 0.0]])
     exact = GaussianMixture.isotropic(torch.tensor([0.5, 0.5]), pictures, 0.1)
 
     def denoise(x, sigma):
         return exact(x.flatten(1), sigma).view_as(x)
 
-    for start, count in (([0.5, 0.5, 0.5, 0.5], 2), ([1.0, 0.0, 0.0, 1.0], 1)):
+    for start, count in (([0.75, 0.5, 0.5, 0.75], 2), ([1.5, 0.0, 0.0, 1.5], 1)):
         posterior = Posterior(denoise, torch.tensor(start).view(1, 1, 2, 2), 0.4)
         place = look(posterior, (slice(0, 2), slice(0, 2)), 1, n_draws=400)
         assert len(place.densities[0].modes) == count
         assert place.is_open == (count == 2)
     gap = float((pictures[0] - pictures[1]).norm()) / 2
-    place = look(Posterior(denoise, torch.full((1, 1, 2, 2), 0.5), 0.4), (slice(0, 2), slice(0, 2)), 1, n_draws=400)
+    place = look(
+        Posterior(denoise, torch.tensor([0.75, 0.5, 0.5, 0.75]).view(1, 1, 2, 2), 0.4),
+        (slice(0, 2), slice(0, 2)),
+        1,
+        n_draws=400,
+    )
     assert sorted(place.densities[0].modes) == pytest.approx([-gap, gap], abs=0.1)
 
 
