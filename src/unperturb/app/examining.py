@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 PLACES, SIDE = 6, 32
 """How many windows are looked at closely, and their side in pixels."""
 
-BUDGET = 10_000_000
+BUDGET = 5_000_000
 """Values that are evaluated for the draws of a place, at most, in images so small that a few hundred draws fit in."""
 
 WHOLE = 1_100_000
@@ -80,6 +80,8 @@ class Examining:
         make_folder(job.target.parent)
         recording = read(job.source)
         check_finite(recording, job.source)
+        if self.region is not None:
+            self.region.slices(recording.values.shape[len(recording.stack_shape) :])  # refused before it takes time
         spread = np.empty(recording.values.shape, np.float32)
         found: Findings | None = None
         count = _counter(progress, int(np.prod(recording.stack_shape)))
@@ -188,7 +190,7 @@ class Examining:
 def _affordable(posterior: Posterior, window: tuple[slice, ...]) -> int:
     """Return how many draws to make of a place: some hundreds where it is small, and none where that is too much."""
     near, _ = surroundings(posterior, window)
-    n_draws = min(512, BUDGET // (STEPS * near.start.numel()))
+    n_draws = min(256, BUDGET // (STEPS * near.start.numel()))
     return n_draws if n_draws >= 128 else 0
 
 
