@@ -6,7 +6,6 @@ And all else that intervals need: scores, spreads, statistics, the model's card,
 import json
 import math
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from unperturb.app.cli import main
 from unperturb.errors import ModelError, UsageError
 from unperturb.infer.calibrate import Trial, calibrate, measure, score, trials
 from unperturb.infer.conformal import (
@@ -607,20 +605,6 @@ def test_calibrations_that_this_version_does_not_know_are_refused(change):
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command line in this process; returns exit code, standard output and standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-            sys.exit(0)
-        told = capsys.readouterr()
-        return stopped.value.code or 0, told.out, told.err
-
-    return call
 
 
 QUICK = ("-n", 3, "--steps", 2)

@@ -1,5 +1,6 @@
 """Work through many files: one that fails is named and does not stop the others."""
 
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import click
 
 from unperturb.app.outputs import Job
+from unperturb.app.progress import progress_line
 from unperturb.errors import UnperturbError
 
 Told = dict[str, Any]
@@ -32,6 +34,24 @@ def run_batch(jobs: list[Job], work: Callable[[int, Job], Told]) -> tuple[list[T
             click.echo(f"unperturb: {reason}", err=True)
             failures.append({"input": str(job.source), "error": reason})
     return results, failures
+
+
+def run_files(
+    title: str, jobs: list[Job], work: Callable[[Job, Callable[[int, int], None]], Told]
+) -> tuple[list[Told], list[dict[str, str]], float]:
+    """Do each job, ``work(job, progress)``, under a progress line; return also the seconds that it all took."""
+    start = time.monotonic()
+    with progress_line(title) as show:
+
+        def one(number: int, job: Job) -> Told:
+            def progress(done: int, total: int) -> None:
+                # A file counts a thousand, so that the parts of a large one move the line.
+                show(1000 * number + 1000 * done // total, 1000 * len(jobs), job.source.name)
+
+            return work(job, progress)
+
+        results, failures = run_batch(jobs, one)
+    return results, failures, time.monotonic() - start
 
 
 def exit_code(results: list[Any], failures: list[Any]) -> int:

@@ -274,16 +274,12 @@ def sample(
     levels = polynomial_levels(steps)
     items = range(len(posterior.start)) if items is None else items
     batch = max(1, 4_000_000 // max(posterior.start.numel(), 1)) if batch is None else batch
-    shape, dtype = posterior.start.shape, posterior.start.dtype
+    shape = posterior.start.shape
     draws = []
     for begin in range(0, len(numbers), batch):
         group = numbers[begin : begin + batch]
-
         keys = np.array([(seed % 2**64, item, number, 0) for number in group for item in items], np.uint64)
-
-        def noise(step: int, n: int, keys: NDArray[np.uint64] = keys) -> Tensor:
-            return keyed_normal(keys + np.array([0, 0, 0, 2 * step + n], np.uint64), shape[1:], dtype=dtype)
-
+        noise = partial(_noise, keys, shape[1:], posterior.start.dtype)
         mean = posterior.mean.repeat(len(group), *(1,) * (len(shape) - 1))
         walk = trajectory(posterior.repeated(len(group)), noise, method=method, levels=levels, mean=mean)
         for done, state in enumerate(walk):
@@ -292,3 +288,8 @@ def sample(
                 progress(begin * steps + done * len(group), len(numbers) * steps)
         draws.append(last.x.view(len(group), *shape))
     return torch.cat(draws)
+
+
+def _noise(keys: NDArray[np.uint64], shape: Sequence[int], dtype: torch.dtype, step: int, n: int) -> Tensor:
+    """Return the n-th field of a step, of which there are up to two, for each key."""
+    return keyed_normal(keys + np.array([0, 0, 0, 2 * step + n], np.uint64), shape, dtype=dtype)

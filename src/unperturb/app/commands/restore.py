@@ -1,12 +1,11 @@
 """`unperturb restore`: the best guess, for files and folders."""
 
 import sys
-import time
 from pathlib import Path
 
 import click
 
-from unperturb.app.batch import Told, exit_code, run_batch
+from unperturb.app.batch import Told, exit_code, run_files
 from unperturb.app.options import (
     as_compute,
     as_sigma,
@@ -18,7 +17,6 @@ from unperturb.app.options import (
     sigma_option,
 )
 from unperturb.app.outputs import Job, plan
-from unperturb.app.progress import progress_line
 
 
 @click.command()
@@ -76,17 +74,8 @@ def restore(
 
     keep_freed_memory()
     restoring = Restoring(load(model), level, quality, as_compute(device, precision, tile), overwrite)
-    start = time.monotonic()
-    with progress_line("restoring") as show:
-
-        def work(number: int, job: Job) -> Told:
-            # A file counts a thousand, so that the tiles of a large one move the line.
-            return restoring(
-                job, lambda part, all_: show(1000 * number + 1000 * part // all_, 1000 * len(jobs), job.source.name)
-            )
-
-        results, failures = run_batch(jobs, work)
-    _tell(results, failures, as_json=as_json, seconds=time.monotonic() - start)
+    results, failures, seconds = run_files("restoring", jobs, restoring)
+    _tell(results, failures, as_json=as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))
 
 

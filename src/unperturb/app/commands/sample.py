@@ -1,12 +1,11 @@
 """`unperturb sample`: what else it could have been, for files and folders."""
 
 import sys
-import time
 from pathlib import Path
 
 import click
 
-from unperturb.app.batch import Told, exit_code, run_batch
+from unperturb.app.batch import Told, exit_code, run_files
 from unperturb.app.options import (
     as_compute,
     as_sigma,
@@ -18,8 +17,7 @@ from unperturb.app.options import (
     sampling_options,
     sigma_option,
 )
-from unperturb.app.outputs import Job, plan
-from unperturb.app.progress import progress_line
+from unperturb.app.outputs import plan
 
 
 @click.command()
@@ -83,17 +81,8 @@ def sample(
     denoiser = load(model)
     check_mean(denoiser)
     drawing = Drawing(denoiser, level, n_samples, steps, seed, as_compute(device, precision, tile), overwrite)
-    start = time.monotonic()
-    with progress_line("drawing") as show:
-
-        def work(number: int, job: Job) -> Told:
-            # A file counts a thousand, so that the steps of a draw move the line.
-            return drawing(
-                job, lambda part, all_: show(1000 * number + 1000 * part // all_, 1000 * len(jobs), job.source.name)
-            )
-
-        results, failures = run_batch(jobs, work)
-    _tell(results, failures, as_json, seconds=time.monotonic() - start)
+    results, failures, seconds = run_files("drawing", jobs, drawing)
+    _tell(results, failures, as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))
 
 

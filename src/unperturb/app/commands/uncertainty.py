@@ -1,13 +1,12 @@
 """`unperturb uncertainty`: where not to trust the best guess, for files and folders."""
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from unperturb.app.batch import Told, exit_code, run_batch
+from unperturb.app.batch import Told, exit_code, run_files
 from unperturb.app.options import (
     as_compute,
     as_sigma,
@@ -19,8 +18,7 @@ from unperturb.app.options import (
     sampling_options,
     sigma_option,
 )
-from unperturb.app.outputs import Job, plan
-from unperturb.app.progress import progress_line
+from unperturb.app.outputs import plan
 
 if TYPE_CHECKING:
     from unperturb.app.findings import Region
@@ -85,17 +83,8 @@ def uncertainty(
     denoiser = load(model)
     check_mean(denoiser)
     examining = Examining(denoiser, level, drawing, seed, components, part, compute, overwrite)
-    start = time.monotonic()
-    with progress_line("examining") as show:
-
-        def work(number: int, job: Job) -> Told:
-            # A file counts a thousand, so that the steps of a draw move the line.
-            return examining(
-                job, lambda done, all_: show(1000 * number + 1000 * done // all_, 1000 * len(jobs), job.source.name)
-            )
-
-        results, failures = run_batch(jobs, work)
-    _tell(results, failures, as_json=as_json, seconds=time.monotonic() - start)
+    results, failures, seconds = run_files("examining", jobs, examining)
+    _tell(results, failures, as_json=as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))
 
 
