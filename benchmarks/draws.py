@@ -23,7 +23,8 @@ from benchmarks.images import pictures
 from benchmarks.peers import Array
 from unperturb.infer.evaluate import perturb
 from unperturb.infer.metrics import sharpness
-from unperturb.infer.posterior import Posterior, observe
+from unperturb.infer.observe import observe
+from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import METHODS, sample
 from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import load
@@ -85,7 +86,7 @@ def on_images(
 
 def _image(natural: object, clean: Array, name: str, sigma: float, case: tuple[str, int, int]) -> tuple[float, ...]:
     method, steps, n = case
-    noisy, _ = perturb(clean, Gaussian(sigma), 0, name)
+    noisy = perturb(clean, Gaussian(sigma), 0, name).values
     seen = observe(noisy, natural, sigma, compute=Compute(device="cpu"))  # type: ignore[arg-type]  # any denoise
     draws = sample(seen.posterior, n, steps=steps, method=method)
     best, each = seen.to_array(seen.posterior.mean), [seen.to_array(draw) for draw in draws]

@@ -50,7 +50,7 @@ def add_noise(picture: Picture, level: float, seed: int) -> NDArray[np.float32]:
     seed
         With the picture's name it decides the noise.
     """
-    return perturb(picture.values, Gaussian(level / 255), seed, picture.name)[0]
+    return perturb(picture.values, Gaussian(level / 255), seed, picture.name).values
 
 
 def measure(

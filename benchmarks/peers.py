@@ -147,7 +147,7 @@ def factor(method: Method, sigma: float) -> float:
         One of `FACTORS`.
     """
     clean = shipped("camera").values
-    noisy, _ = perturb(clean, Gaussian(sigma), 0, "camera")
+    noisy = perturb(clean, Gaussian(sigma), 0, "camera").values
     return max(FACTORS, key=lambda times: psnr(clean, method(noisy, times * sigma).clip(0, 1)))
 
 

@@ -382,11 +382,22 @@ def test_a_gradient_that_is_not_finite_stops_training_before_it_does_harm():
 
 
 @pytest.mark.parametrize(
-    "perturb", ["poisson:gain=0.1", "erase:fraction=0.5", "erase:fraction=0.5 + gaussian:sigma=0.1"]
+    ("perturb", "conditional"),
+    [
+        ("gaussian:sigma=0.1", False),
+        ("gaussian:sigma=0..0.1 + gaussian:sigma=0.2 | gaussian:sigma=0.5", False),
+        ("poisson:gain=0.1", True),
+        ("erase:fraction=0.5", True),
+        ("erase:fraction=0.5 + gaussian:sigma=0.1", True),
+    ],
 )
-def test_perturbations_of_unknown_level_are_refused(perturb):
-    with pytest.raises(UsageError, match="Gaussian noise of known level"):
-        run(FitState.start(replace(LINE, perturb=perturb)))
+def test_all_but_plain_noise_makes_a_conditional_network(perturb, conditional):
+    settings = replace(LINE, perturb=perturb, steps=2)
+    assert settings.network.given == conditional
+    state = FitState.start(settings)
+    (*_, last) = run(state)
+    assert math.isfinite(last.loss)
+    assert state.averaged.card.network.given == conditional
 
 
 # --- Resuming ---------------------------------------------------------------------------------------------------------

@@ -96,6 +96,49 @@ def whole_block(spec: str, x: float, length: int, sizes: range, counts: range) -
     )
 
 
+def whole_line(spec: str, x: float, length: int, widths: range, counts: range) -> Word:
+    """Lines in a square image; one across the last axis holds one of two neighbours on it ``width + 1`` ways."""
+    cases = list(product(widths, counts))
+    one = fmean((1 - w / (length + w - 1)) ** n for w, n in cases)
+    both = fmean((1 - (w + 0.5) / (length + w - 1)) ** n for w, n in cases)
+    return Word(
+        spec,
+        flat(x, 2, length, length),
+        mean=one * x,
+        variance=x**2 * one * (1 - one),
+        neighbours=x**2 * (both - one**2),
+        erased=1 - one,
+    )
+
+
+def whole_scratch(x: float, side: int, length: float, width: float, count: int) -> Word:
+    """Strokes in a square image; a stroke and itself one pixel further overlap by an integral over all directions."""
+    reach = (side + length + width) ** 2
+    area = length * width + math.pi * width**2 / 4
+    across = np.linspace(-width, width, 2001)
+
+    def half(at: np.ndarray) -> np.ndarray:
+        inside = np.abs(at) < width / 2
+        return np.where(inside, length / 2 + np.sqrt(np.clip(width**2 / 4 - at**2, 0, None)), 0.0)
+
+    overlaps = []
+    for angle in np.linspace(0, math.pi, 181)[:-1]:
+        here, there = half(across), half(across - math.sin(angle))
+        shift = math.cos(angle)
+        shared = np.minimum(here, there + shift) - np.maximum(-here, -there + shift)
+        overlaps.append(np.where((here > 0) & (there > 0), shared.clip(0), 0).sum() * (across[1] - across[0]))
+    one = (1 - area / reach) ** count
+    both = (1 - (2 * area - fmean(overlaps)) / reach) ** count
+    return Word(
+        f"scratch:length={length:g},width={width:g},count={count}",
+        flat(x, 1, side, side),
+        mean=one * x,
+        variance=x**2 * one * (1 - one),
+        neighbours=x**2 * (both - one**2),
+        erased=1 - one,
+    )
+
+
 def blurred_noise(sigma: float, *shape: int) -> Word:
     """White noise through a Gaussian: the autocorrelation is a Gaussian, sqrt(2) times as wide, far from any border."""
     variance = (1 / (2 * sigma * math.sqrt(math.pi))) ** (len(shape) - 1)
@@ -141,12 +184,17 @@ WORDS = [
     ),
     whole_block("block:size=3,count=2", 0.5, 8, range(3, 4), range(2, 3)),
     whole_block("block:size=2..9,count=1..3", -1.0, 8, range(2, 10), range(1, 4)),
+    whole_line("line:width=2,count=2", 0.5, 8, range(2, 3), range(2, 3)),
+    whole_line("line:width=1..3,count=1..4", -1.0, 8, range(1, 4), range(1, 5)),
+    whole_scratch(0.5, 16, 8, 3, 2),
+    whole_scratch(-1.0, 16, 0, 5, 3),
     blurred_noise(1.5, 1, 40),
     blurred_noise(1.0, 1, 16, 16),
     Word("downsample:factor=4", white(1, 16), mean=0.0, variance=1 / 4, neighbours=(12 / 15) / 4),
     Word("downsample:factor=2", white(1, 8, 8), mean=0.0, variance=1 / 4, neighbours=(4 / 7) / 4),
     *(flat_jpeg("jpeg:quality=25", grey, range(25, 26)) for grey in (40, 101, 150)),
     flat_jpeg("jpeg:quality=10..40", 93, range(10, 41)),
+    Word("erase:fraction=0.2 | erase:fraction=0.6", flat(0.5), mean=0.3, variance=0.06, neighbours=0.01, erased=0.4),
 ]
 """One row a perturbation and case. A new perturbation is a new row."""
 
@@ -199,7 +247,9 @@ def test_perturbations_are_functions_of_clean_and_generator(word):
 def test_specs_read_and_written_give_themselves(word):
     """Break: numbers written with four digits ("%.4g") instead of all."""
     awkward = parse(word.spec.replace("0.3", "0.30000000000000004"))
-    for perturbation in (parse(word.spec), awkward, awkward + parse("gaussian:sigma=1e-05") + awkward):
+    more = parse("gaussian:sigma=1e-05")
+    longer = awkward | more + more if "|" in word.spec else awkward + more + awkward | more
+    for perturbation in (parse(word.spec), awkward, longer):
         assert parse(str(perturbation)) == perturbation
         assert str(parse(str(perturbation))) == str(perturbation)
     assert str(parse(word.spec)) == word.spec.replace("=1.0", "=1")

@@ -12,13 +12,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from unperturb.errors import SpecError, UsageError
+from unperturb.model.erasure import Block, Erase, Line, Scratch
 from unperturb.model.level import Limits, Range
 from unperturb.model.perturbation import (
-    Block,
     Blur,
+    Choice,
     Composition,
     Downsample,
-    Erase,
     Gaussian,
     Impulse,
     Jpeg,
@@ -37,10 +37,13 @@ ONE_OF_EACH = [
     Impulse(Range(0, 0.3)),
     Erase(0.5),
     Block(size=Range(2, 12), count=Range(1, 3)),
+    Line(width=Range(1, 3), count=Range(1, 3)),
+    Scratch(length=Range(2, 9), width=Range(1, 3), count=Range(1, 3)),
     Blur(Range(0, 1.5)),
     Downsample(Range(1, 30)),
     Jpeg(Range(0, 100)),
 ]
+ERASURES = Erase | Block | Line | Scratch
 SHAPES = [(3, 9), (3, 2, 9), (3, 3, 8, 11), (3, 1, 5, 6, 7), (0, 1, 8, 8)]
 
 
@@ -72,7 +75,8 @@ def test_shape_type_mask_and_sigma(perturbation, dtype):
             assert mask.dtype == torch.bool
             assert mask.shape == (shape if len(shape) == 2 else (shape[0], 1, *shape[2:]))
             assert (values.masked_select(~mask.expand(shape)) == 0).all()
-        assert (sigma is not None) == isinstance(perturbation, Gaussian)
+        assert (sigma is not None) == isinstance(perturbation, Gaussian | ERASURES)
+        assert not isinstance(perturbation, ERASURES) or not sigma.any()
 
 
 @pytest.mark.parametrize("perturbation", ONE_OF_EACH, ids=str)
@@ -152,7 +156,9 @@ def test_impulses_are_zero_or_one_and_hit_channels_apart():
     assert abs(float(both) - 0.25) <= 4 * math.sqrt(0.25 * 0.75 / 200**2)
 
 
-@pytest.mark.parametrize("perturbation", [Erase(0.5), Block(size=4, count=2)], ids=str)
+@pytest.mark.parametrize(
+    "perturbation", [Erase(0.5), Block(4, 2), Line(2, 2), Scratch(6, 2, 2), Erase(0.5) | Line(1, 2)], ids=str
+)
 def test_erasure_hides_whole_pixels_and_leaks_nothing(perturbation):
     clean = torch.rand(4, 3, 9, 9, generator=seeded())
     values, mask, _ = perturbation(clean, seeded())
@@ -268,7 +274,9 @@ def test_composition_is_associative():
         (G + E, 0.3),
         (E + G, 0.3),
         (G + Block(2, 1) + Gaussian(0.4) + E, 0.5),
-        (E + Block(2, 1), None),
+        (E + Block(2, 1), 0.0),
+        (E + Block(2, 1) | E, 0.0),
+        (Blur(1) | Jpeg(50), None),
         (Blur(1) + G, None),
         (G + Jpeg(50), None),
         (Poisson(0.1) + G + E, None),
@@ -307,6 +315,37 @@ def test_a_mask_ends_where_pixels_are_mixed(mixing):
     assert (mixing + E)(clean, seeded()).mask is not None
     assert (mixing + G).mixes
     assert not (G + E).mixes
+
+
+def test_a_choice_is_drawn_for_every_item():
+    """Break: one choice for the whole batch."""
+    clean = torch.rand(900, 1, 8, 8, generator=seeded())
+    _, mask, sigma = (Erase(1) | Blur(1) | G)(clean, seeded())
+    assert sigma is None
+    erased = (~mask).flatten(1)
+    assert torch.equal(erased.any(1), erased.all(1))  # whole items: those that drew the erasure
+    assert abs(float(erased.all(1).double().mean()) - 1 / 3) <= 4 * math.sqrt(2 / 9 / 900)
+
+
+def test_choices_hold_compositions_and_not_the_other_way_round():
+    flat = Choice((E, G, Blur(1)))
+    assert flat == E | G | Blur(1)
+    assert flat == Choice((E | G, Blur(1)))
+    assert str(E | G + Blur(1)) == "erase:fraction=0.5 | gaussian:sigma=0.3 + blur:sigma=1"
+    assert (E | Blur(1)).mixes
+    with pytest.raises(UsageError, match="a choice is between whole compositions"):
+        (E | G) + Blur(1)
+
+
+def test_strokes_are_as_wide_and_as_long_as_they_are_said_to_be():
+    """In all directions: the farthest two pixels of a whole stroke are about its length and width apart."""
+    _, mask, _ = Scratch(length=12, width=3, count=1)(torch.zeros(400, 1, 60, 60), seeded())
+    for hole in ~mask[:, 0]:
+        rows, columns = hole.nonzero().T
+        if len(rows) and rows.min() > 0 and columns.min() > 0 and rows.max() < 59 and columns.max() < 59:
+            points = torch.stack([rows, columns], 1).double()
+            assert abs(float(torch.cdist(points, points).max()) - 15) < 2.5
+            assert abs(len(rows) - (12 * 3 + math.pi * 9 / 4)) < 8
 
 
 def test_masks_are_joined():
@@ -366,7 +405,7 @@ def test_specs_are_written_in_one_form():
         ("gaussian:sigma=1, sigma=2", 19, "sigma is given twice"),
         ("gaussian:sigma=1,", 18, "expected sigma"),
         ("gaussian:sigma=1 +", 19, "expected one of gaussian"),
-        ("gaussian:sigma=1 erase:fraction=1", 18, "'+' and another perturbation, or the end, found 'erase'"),
+        ("gaussian:sigma=1 erase:fraction=1", 18, "'+' or '|' and another perturbation, or the end, found 'erase'"),
         ("erase:fraction=1.5", 16, "a number from 0 to 1 is needed; got 1.5"),
         ("poisson:gain=0..1", 14, "a number above 0"),
         ("block:size=3", 13, "block needs count: expected ',count=…'"),

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from unperturb.errors import UsageError
-from unperturb.infer.posterior import Posterior, observe
+from unperturb.infer.observe import observe
+from unperturb.infer.posterior import Posterior
 from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import UNetSettings

@@ -16,7 +16,8 @@ from toy import toy_denoiser, toy_mixture, toy_training
 from unperturb.errors import UsageError
 from unperturb.infer.density import Density, marginal, max_entropy, modes
 from unperturb.infer.derivative import jacobian
-from unperturb.infer.posterior import Posterior, observe
+from unperturb.infer.observe import observe
+from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Compute
 from unperturb.infer.uncertainty import (

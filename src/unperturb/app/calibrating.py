@@ -23,6 +23,8 @@ from unperturb.infer.interval import GUARANTEED, Calibration, Drawing, calibrati
 from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import load, save_model
 from unperturb.model.denoiser import Denoiser
+from unperturb.model.perturbation import Perturbation
+from unperturb.model.spec import parse
 
 LEVELS = (5, 15, 25, 50)
 """Noise levels to calibrate at where none are given, in grey levels of 255."""
@@ -67,6 +69,24 @@ class Request:
             raise UsageError(f"the numbers of --sigma are above 0; got {text!r}")
         return levels
 
+    def perturbation(self, denoiser: Denoiser) -> Perturbation | None:
+        """Return what is to be done to the images, for a conditional model.
+
+        Raises
+        ------
+        UsageError
+            Where noise levels are asked for that it has no use for, or a perturbation that a model of noise has none
+            for.
+        """
+        text = self.options["perturb"]
+        if not denoiser.card.network.given:
+            if text is not None:
+                raise UsageError("--perturb is for conditional models; this one takes noise alone, see --sigma")
+            return None
+        if self.options["sigma"] is not None:
+            raise UsageError("--sigma is for models of noise; this one is conditional, see --perturb")
+        return parse(denoiser.card.perturbation if text is None else text)
+
     @property
     def data(self) -> str:
         """What the images are."""
@@ -90,9 +110,8 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
         raise FileError(f"{output} is there already; --overwrite replaces it")
     denoiser = load(request.model)
     check_mean(denoiser)
-    levels = request.levels()
-    shares = [level / 255 for level in LEVELS] if levels is None else None
-    tried, failures = _try(request, denoiser, [Drawing(options["n_samples"], options["steps"])], shares, levels, show)
+    drawing = Drawing(options["n_samples"], options["steps"])
+    tried, failures = _try(request, denoiser, [drawing], [level / 255 for level in LEVELS], show)
     made = calibrate(tried, level=options["level"], confidence=options["confidence"], data=request.data)
     _say_what_is_missing(tried, made, options["level"], options["confidence"])
     make_folder(output.parent)
@@ -120,9 +139,8 @@ def measured(request: Request, show: Callable[..., None]) -> Told:
     known = calibrations(denoiser.card)
     if not known:
         raise ModelError(f"{request.model} is not calibrated; unperturb calibrate -o does it")
-    levels = request.levels()
-    shares = sorted({sigma for each in known for sigma in each.scales}) if levels is None else None
-    tried, failures = _try(request, denoiser, list(dict.fromkeys(each.drawing for each in known)), shares, levels, show)
+    shares = sorted({sigma for each in known for sigma in each.scales})
+    tried, failures = _try(request, denoiser, list(dict.fromkeys(each.drawing for each in known)), shares, show)
     found = measure(tried, known)
     if not found:
         kinds = ", ".join(dict.fromkeys(each.kind for each in known))
@@ -140,13 +158,16 @@ def _try(
     request: Request,
     denoiser: Denoiser,
     drawings: Sequence[Drawing],
-    shares: list[float] | None,
-    levels: list[float] | None,
+    shares: list[float],
     show: Callable[..., None],
 ) -> tuple[list[Trial], list[dict[str, str]]]:
-    """Try every image at all levels: `shares` of the range of its values, or `levels` in its own units."""
-    files, options = request.files(), request.options
-    per_image = len(drawings) * len(shares or levels or ())
+    """Try every image at all levels: those asked for, in its own units, or `shares` of the range of its values.
+
+    For a conditional model there is one level, and the perturbation is what it was trained under, or what is asked for.
+    """
+    files, options, levels = request.files(), request.options, request.levels()
+    perturbation = request.perturbation(denoiser)
+    per_image = len(drawings) * (1 if perturbation is not None else len(levels or shares))
     tried: list[Trial] = []
     scales: set[float] = set()
 
@@ -155,13 +176,13 @@ def _try(
         scales.add(scale)
         if levels is not None and len(scales) > 1:
             raise FileError(f"{job.source} has another bit depth than the files before it; give images of one kind")
-        sigmas = shares or [level / scale for level in levels or ()]
+        sigmas = shares if levels is None else [level / scale for level in levels]
         mine: list[Trial] = []
         for drawing in drawings:
             for trial in trials(
                 [(job.source.name, clean)],
                 denoiser,
-                sigmas,
+                sigmas if perturbation is None else perturbation,
                 drawing=drawing,
                 seed=options["seed"],
                 crop=options["crop"],

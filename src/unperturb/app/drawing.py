@@ -1,20 +1,18 @@
 """From one image file to draws of what else it could have been."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unperturb.app.observing import observations
+from unperturb.app.observing import Looking, Seen
 from unperturb.app.outputs import Job
 from unperturb.app.pictures import Window, most_uncertain, sheet, shown_range
 from unperturb.atomic import make_folder
-from unperturb.data.recording import Index, Recording, check_finite, read, write
+from unperturb.data.recording import Index, Recording, write
 from unperturb.infer.sample import STEPS, sample
-from unperturb.infer.tiled import Compute
-from unperturb.model.denoiser import Denoise
 
 GROUP = 4_000_000
 """Values that are drawn at a time."""
@@ -26,24 +24,18 @@ class Drawing:
 
     Attributes
     ----------
-    denoise
-        The denoiser.
-    sigma
-        Noise level in the units of the file, or None to estimate it for every plane.
+    looking
+        How files are looked at: model, noise level, what is missing.
     n_samples, steps, seed
         As for `sample`.
-    compute
-        How to compute.
     overwrite
         Whether results may replace files.
     """
 
-    denoise: Denoise
-    sigma: float | None = None
+    looking: Looking
     n_samples: int = 8
     steps: int = STEPS
     seed: int = 0
-    compute: Compute = field(default_factory=Compute)
     overwrite: bool = False
 
     def __call__(self, job: Job, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -55,17 +47,17 @@ class Drawing:
             Where the file cannot be read, drawn from or written.
         """
         make_folder(job.target.parent)
-        recording = read(job.source)
-        check_finite(recording, job.source)
+        looked = self.looking.at(job.source)
+        recording = looked.recording
         targets, page = job.files[:-1], job.files[-1]
         group = max(1, GROUP // recording.values.size)
-        levels: list[float] = []
+        levels: list[float | None] = []
         kept: list[NDArray[np.float32]] = []
         for begin in range(0, self.n_samples, group):
             numbers = range(begin, min(begin + group, self.n_samples))
-            stacks, levels, best = self._draw(recording, numbers, progress)
+            stacks, levels, best = self._draw(looked, numbers, progress)
             for number, planes in zip(numbers, stacks, strict=True):
-                write(recording.with_planes(planes.items()), targets[number], overwrite=self.overwrite)
+                write(looked.answered(planes.items()), targets[number], overwrite=self.overwrite)
                 kept.append(planes[next(iter(planes))])
         write(_page(recording, best, kept), page, overwrite=self.overwrite)
         return {
@@ -73,19 +65,20 @@ class Drawing:
             "outputs": [str(target) for target in targets],
             "sheet": str(page),
             "sigma": levels[0] if len(levels) == 1 else levels,
+            **({} if self.looking.caveat is None else {"note": f"{job.source}: {self.looking.caveat}"}),
             "seed": self.seed,
             "steps": self.steps,
         }
 
     def _draw(
-        self, recording: Recording, numbers: range, progress: Callable[[int, int], None] | None
-    ) -> tuple[list[dict[Index, NDArray[np.float32]]], list[float], NDArray[np.float32]]:
+        self, looked: Seen, numbers: range, progress: Callable[[int, int], None] | None
+    ) -> tuple[list[dict[Index, NDArray[np.float32]]], list[float | None], NDArray[np.float32]]:
         """Return the draws of these numbers, each plane by plane; the noise levels; the best guess of the first plane."""
         stacks: list[dict[Index, NDArray[np.float32]]] = [{} for _ in numbers]
-        levels: list[float] = []
+        levels: list[float | None] = []
         best: NDArray[np.float32] | None = None
-        n_planes = int(np.prod(recording.stack_shape))
-        for plane, (index, seen, level) in enumerate(observations(recording, self.denoise, self.sigma, self.compute)):
+        n_planes = int(np.prod(looked.recording.stack_shape))
+        for plane, (index, seen, level) in enumerate(looked.observations()):
 
             def show(done: int, total: int, plane: int = plane) -> None:
                 if progress is not None:

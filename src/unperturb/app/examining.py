@@ -8,21 +8,31 @@ import numpy as np
 import torch
 
 from unperturb.app.findings import Findings, Region, RegionMean
-from unperturb.app.observing import observations
+from unperturb.app.observing import Looking, Seen
 from unperturb.app.outputs import Job
 from unperturb.app.telling import told_page, verdict
 from unperturb.atomic import make_folder, whole
-from unperturb.data.recording import Recording, check_finite, read, write
+from unperturb.data.recording import Recording, write
 from unperturb.errors import ModelError, UsageError
-from unperturb.infer.interval import PIXEL, Calibration, Drawing, find_calibration, interval, kind_of, pixel_spread
+from unperturb.infer.interval import (
+    PIXEL,
+    Calibration,
+    Drawing,
+    find_calibration,
+    interval,
+    kind_of,
+    level_of,
+    pixel_spread,
+)
 from unperturb.infer.interval import region_mean as region_mean_of
+from unperturb.infer.observe import Observation
 from unperturb.infer.places import look, surroundings, widest_windows
-from unperturb.infer.posterior import Observation, Posterior
+from unperturb.infer.posterior import Posterior
 from unperturb.infer.residual import Residual, residual
 from unperturb.infer.sample import STEPS
-from unperturb.infer.tiled import Compute, Tiled
-from unperturb.infer.uncertainty import Components, components
-from unperturb.model.denoiser import Denoiser
+from unperturb.infer.tiled import Tiled
+from unperturb.infer.uncertainty import Components, components, components_of_draws
+from unperturb.model.denoiser import Card, Denoiser
 
 Progress = Callable[[int, int], None]
 
@@ -42,10 +52,8 @@ class Examining:
 
     Attributes
     ----------
-    denoise
-        The model.
-    sigma
-        Noise level in the units of the file, or None to estimate it for every plane.
+    looking
+        How files are looked at: model, noise level, what is missing.
     drawing
         How draws are made; that of the model's calibration keeps what it promises.
     seed
@@ -54,19 +62,15 @@ class Examining:
         Directions of the image as a whole, or of the region.
     region
         Left, top, width and height of a part of interest, or None.
-    compute
-        How to compute.
     overwrite
         Whether results may replace files.
     """
 
-    denoise: Denoiser
-    sigma: float | None = None
+    looking: Looking
     drawing: Drawing = field(default_factory=Drawing)
     seed: int = 0
     n_components: int = 4
     region: Region | None = None
-    compute: Compute = field(default_factory=Compute)
     overwrite: bool = False
 
     def __call__(self, job: Job, progress: Progress | None = None) -> dict[str, Any]:
@@ -78,20 +82,20 @@ class Examining:
             Where the file cannot be read, examined or written, or the region lies outside of it.
         """
         make_folder(job.target.parent)
-        recording = read(job.source)
-        check_finite(recording, job.source)
+        looked = self.looking.at(job.source)
+        recording = looked.recording
         if self.region is not None:
             self.region.slices(recording.values.shape[len(recording.stack_shape) :])  # refused before it takes time
         spread = np.empty(recording.values.shape, np.float32)
         found: Findings | None = None
         count = _counter(progress, int(np.prod(recording.stack_shape)))
-        for plane, (index, seen, sigma) in enumerate(observations(recording, self.denoise, self.sigma, self.compute)):
+        for plane, (index, seen, sigma) in enumerate(looked.observations()):
             n_items = len(seen.posterior.start)
             items = range(plane * n_items, (plane + 1) * n_items)
             draws = self.drawing.draw(seen.posterior, seed=self.seed, items=items, progress=count(plane))
             spread[index] = seen.to_array(pixel_spread(seen.posterior, draws)) * recording.full_scale
             if found is None:
-                found = self._find(recording, seen, sigma, draws)
+                found = self._find(looked, seen, sigma, draws)
         assert found is not None
         write(Recording(spread, recording.axes, "tiff"), job.target, overwrite=self.overwrite)
         if found.components is not None:
@@ -108,16 +112,17 @@ class Examining:
             **found.numbers(),
         }
 
-    def _find(self, recording: Recording, seen: Observation, sigma: float, draws: torch.Tensor) -> Findings:
+    def _find(self, looked: Seen, seen: Observation, sigma: float | None, draws: torch.Tensor) -> Findings:
         """Look at the first plane closely."""
-        posterior = self._precise(seen.posterior)
+        recording = looked.recording
+        posterior = _precise(seen.posterior)
         spread = pixel_spread(posterior, draws)
         calibration = self._calibration(posterior, PIXEL)
-        half = None if calibration is None else calibration.scale(posterior.spread_of_noise).to(spread) * spread
+        half = None if calibration is None else calibration.scale(level_of(posterior)).to(spread) * spread
         first = replace(posterior, start=posterior.start[:1])
-        windows = widest_windows(spread[0], SIDE, PLACES)
+        windows = [window for window in widest_windows(spread[0], SIDE, PLACES) if spread[0][:, *window].any()]
         places = [look(first, window, n_draws=_affordable(first, window), seed=self.seed) for window in windows]
-        directions, window = self._directions(first)
+        directions, window = self._directions(first, (draws - posterior.mean)[:, 0])
         index = next(iter(np.ndindex(recording.stack_shape)))
         return Findings(
             recording=recording,
@@ -127,37 +132,46 @@ class Examining:
             spread=seen.to_array(spread),
             half=None if half is None else seen.to_array(half),
             sigma=sigma,
-            estimated=self.sigma is None,
+            estimated=self.looking.sigma is None,
+            missing=None if looked.missing is None else float(looked.missing[index].mean()),
+            caveat=self.looking.caveat,
             calibration=calibration,
-            in_range=calibration is not None and calibration.holds_at(posterior.spread_of_noise),
-            residual=_residual(recording, posterior, draws),
+            in_range=calibration is not None and calibration.holds_at(level_of(posterior)),
+            residual=None if posterior.blind else _residual(recording, posterior, draws),
             places=places,
             components=directions,
             window=window,
             region=self.region,
             region_mean=self._region_mean(posterior, draws),
             settings={
-                "model": self.denoise.card.name,
+                "model": self._card.name,
                 "draws": self.drawing.n_samples,
                 "steps": self.drawing.steps,
                 "seed": self.seed,
             },
         )
 
-    def _precise(self, posterior: Posterior) -> Posterior:
-        """Return the posterior in single precision: differences of answers need it."""
-        return replace(posterior, denoise=Tiled(self.denoise, replace(self.compute, precision="float32")))
-
     def _calibration(self, posterior: Posterior, statistic: str) -> Calibration | None:
         try:
-            found = find_calibration(self.denoise.card, kind_of(posterior), statistic)
+            found = find_calibration(self._card, kind_of(posterior), statistic)
         except ModelError:
             return None
         return found if found.drawing == self.drawing else None
 
-    def _directions(self, posterior: Posterior) -> tuple[Components | None, tuple[slice, ...]]:
-        """Return the components of the region, or of the whole, and the window of space they live in."""
+    @property
+    def _card(self) -> Card:
+        assert isinstance(self.looking.denoise, Denoiser)
+        return self.looking.denoise.card
+
+    def _directions(self, posterior: Posterior, gaps: torch.Tensor) -> tuple[Components | None, tuple[slice, ...]]:
+        """Return the components of the region, or of the whole, and the window of space they live in.
+
+        Where the start of the posterior says nothing its derivative does not either, and they are those of the draws.
+        """
         space = posterior.start.shape[2:]
+        if posterior.blind:
+            window = tuple(slice(0, length) for length in space) if self.region is None else self.region.slices(space)
+            return components_of_draws(gaps[:, :, *window], self.n_components), window
         if self.region is not None:
             window = self.region.slices(space)
             near, inside = surroundings(posterior, window)
@@ -185,6 +199,14 @@ class Examining:
             return RegionMean(means, None)
         low, high, _ = interval(posterior, draws, statistic, calibration)
         return RegionMean(means, tuple(((high - low) / 2).flatten().tolist()))
+
+
+def _precise(posterior: Posterior) -> Posterior:
+    """Return the posterior in single precision: differences of answers need it."""
+    tiled = posterior.denoise
+    if not isinstance(tiled, Tiled):
+        return posterior
+    return replace(posterior, denoise=Tiled(tiled.denoise, replace(tiled.compute, precision="float32")))
 
 
 def _affordable(posterior: Posterior, window: tuple[slice, ...]) -> int:

@@ -64,7 +64,11 @@ class Findings:
     half
         Half the width of calibrated intervals; None where the model is not calibrated for these draws.
     sigma, estimated
-        Noise level in the units of the file, and whether it was estimated.
+        Noise level in the units of the file, and whether it was estimated; None where the model was told none.
+    caveat
+        What has to be said of an answer that is approximate; None of any other.
+    missing
+        Share of the pixels that are missing; None where it is not about missing pixels.
     calibration, in_range
         Where `half` comes from, and whether the noise is within what was calibrated.
     residual
@@ -85,7 +89,7 @@ class Findings:
     draws: Sequence[FloatArray]
     spread: FloatArray
     half: FloatArray | None
-    sigma: float
+    sigma: float | None
     estimated: bool
     calibration: Calibration | None
     in_range: bool
@@ -96,6 +100,8 @@ class Findings:
     region: Region | None
     region_mean: RegionMean | None
     settings: Mapping[str, Any]
+    missing: float | None = None
+    caveat: str | None = None
 
     @property
     def scale(self) -> float:
@@ -117,7 +123,9 @@ class Findings:
         known = self.calibration
         return {
             "sigma": self.sigma,
-            "sigma_estimated": self.estimated,
+            "sigma_estimated": self.estimated and self.sigma is not None,
+            "missing": self.missing,
+            "caveat": self.caveat,
             "mean_std": float(self.spread.mean()) * self.scale,
             "mean_half_width": None if self.half is None else float(self.half.mean()) * self.scale,
             "level": None if known is None else known.level,
@@ -133,7 +141,7 @@ class Findings:
                 {
                     "left": place.window[1].start,
                     "top": place.window[0].start,
-                    "modes": max(len(density.modes) for density in place.densities),
+                    "modes": max((len(density.modes) for density in place.densities), default=1),
                     "std": [float(value) ** 0.5 * self.scale for value in place.components.variances],
                 }
                 for place in self.places

@@ -1,14 +1,21 @@
 """From an image file to what is asked of it: each of its planes as a `Posterior`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unperturb.data.recording import Index, Recording
+from unperturb.data.missing import Mask, blanked, find_missing
+from unperturb.data.recording import Index, Recording, check_finite, read
 from unperturb.errors import ModelError, UsageError
-from unperturb.infer.posterior import Observation, as_sigma, observe
+from unperturb.infer.condition import caveat
+from unperturb.infer.observe import Observation, as_sigma, is_conditional, observe
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise, Denoiser
+from unperturb.model.perturbation import Gaussian, Perturbation
 
 
 def check_mean(denoise: Denoise) -> None:
@@ -45,34 +52,117 @@ def check_sigma(recording: Recording, sigma: float | None) -> None:
         )
 
 
-def observations(
-    recording: Recording, denoise: Denoise, sigma: float | None, compute: Compute
-) -> Iterator[tuple[Index, Observation, float]]:
-    """Yield every plane of a recording as an observation.
+@dataclass(frozen=True)
+class Looking:
+    """How files are looked at.
 
-    Parameters
+    Attributes
     ----------
-    recording
-        The image or stack.
     denoise
         The denoiser.
     sigma
-        Noise level in the units of the file, or None to estimate it for every plane.
+        Noise level in the units of the file; None to estimate it for every plane, and for what is observed of files with
+        missing pixels: none.
+    missing
+        How missing pixels are marked (`unperturb.data.missing`), or None where none is.
+    perturbation
+        What was done to the files, where it is known; for a model of noise alone.
     compute
         How to compute.
-
-    Yields
-    ------
-    index
-        Of the plane in the stack.
-    observation
-        In the units of `Recording.as_float`.
-    sigma
-        The noise level in the units of the file.
     """
-    check_sigma(recording, sigma)
-    axis = -1 if recording.is_colour else None
-    for index, plane in recording.planes():
-        level = as_sigma(plane, axis, None if sigma is None else sigma / recording.full_scale)
-        observation = observe(plane, denoise, level, channel_axis=axis, compute=compute)
-        yield index, observation, float(level * recording.full_scale)
+
+    denoise: Denoise
+    sigma: float | None = None
+    missing: str | None = None
+    perturbation: Perturbation | None = None
+    compute: Compute = field(default_factory=Compute)
+
+    @property
+    def caveat(self) -> str | None:
+        """What has to be said of answers that are approximate; None where they are not."""
+        plain = self.missing is None and (self.perturbation is None or isinstance(self.perturbation, Gaussian))
+        return None if plain or is_conditional(self.denoise) else caveat()
+
+    def at(self, path: Path) -> "Seen":
+        """Read a file.
+
+        Raises
+        ------
+        UnperturbError
+            Where it cannot be read, or not so.
+        """
+        recording = read(path)
+        if self.missing is None:
+            check_finite(recording, path)
+            seen = Seen(self, recording)
+        else:
+            missing = find_missing(recording, self.missing, path)
+            seen = Seen(self, blanked(recording, missing), missing)
+            check_finite(seen.recording, path)
+        check_sigma(seen.recording, self.sigma)
+        return seen
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A file as it was looked at; hidden values are forgotten already.
+
+    Attributes
+    ----------
+    looking
+        How.
+    recording
+        What is in the file; 0 where pixels are missing.
+    missing
+        Which those are, of the shape of the values without their axis of colour; None where none is.
+    """
+
+    looking: Looking
+    recording: Recording
+    missing: Mask | None = None
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis of colour of a plane."""
+        return -1 if self.recording.is_colour else None
+
+    def planes(self) -> Iterator[tuple[Index, NDArray[np.float32], Mask | None, float | None]]:
+        """Yield index and values of every plane, what is missing of it, and its noise level in units of those values.
+
+        The level is None where the model finds out by itself.
+        """
+        for index, plane in self.recording.planes():
+            missing = None if self.missing is None else self.missing[index]
+            yield index, plane, missing, self._level(plane)
+
+    def observations(self) -> Iterator[tuple[Index, Observation, float | None]]:
+        """Yield index and observation of every plane, and its noise level in the units of the file."""
+        for index, plane, missing, level in self.planes():
+            observation = observe(
+                plane,
+                self.looking.denoise,
+                level,
+                channel_axis=self.channel_axis,
+                missing=missing,
+                perturbation=self.looking.perturbation,
+                compute=self.looking.compute,
+            )
+            yield index, observation, None if level is None else float(level * self.recording.full_scale)
+
+    def answered(self, planes: Iterable[tuple[Index, NDArray[Any]]]) -> Recording:
+        """Return the recording with answers for its planes; where pixels are missing, the others stay as they were."""
+        answer = self.recording.with_planes(planes)
+        if self.missing is None or self.looking.sigma:
+            return answer
+        values = answer.values.copy()
+        values[~self.missing] = self.recording.values[~self.missing]
+        return replace(answer, values=values)
+
+    def _level(self, plane: NDArray[np.float32]) -> float | None:
+        """Return the noise level of a plane, in the units of its values."""
+        known = self.looking.sigma
+        if known is not None:
+            return known / self.recording.full_scale
+        if self.missing is not None or self.looking.perturbation is not None or is_conditional(self.looking.denoise):
+            return None
+        return as_sigma(plane, self.channel_axis, None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from unperturb.app.observing import Looking
     from unperturb.infer.tiled import Compute
 
 device_option = click.option(
@@ -41,18 +42,60 @@ model_option = click.option(
     "--model", default="natural", show_default=True, help="A bundled model, or the path of a model file."
 )
 
+
+def _read_sigma(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:  # noqa: ARG001 (click's signature)
+    return None if text is None else as_sigma(text)
+
+
+def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how files are looked at: model, noise level, what is missing."""
+    model = click.option(
+        "--model",
+        default=None,
+        help="A bundled model, or the path of a model file.  [default: natural; with --missing, missing]",
+    )
+    sigma = click.option(
+        "--sigma",
+        default=None,
+        callback=_read_sigma,
+        help="Noise level in the file's own units (8-bit: grey levels), or auto.  [default: auto; with --missing, 0]",
+    )
+    missing = click.option(
+        "--missing",
+        default=None,
+        metavar="MASK",
+        help="What is missing: an image whose non-zero pixels are, alpha, nan, or a colour such as #ff00ff.",
+    )
+    perturb = click.option(
+        "--perturb",
+        default=None,
+        metavar="SPEC",
+        help="What was done to the images, for a model of noise: such as blur:sigma=1.5 + gaussian:sigma=0.02.",
+    )
+    return model(sigma(missing(perturb(command))))
+
+
+def as_looking(
+    model: str | None, sigma: float | None, missing: str | None, perturb: str | None, compute: "Compute"
+) -> "Looking":
+    """Turn these options into what the application takes."""
+    from unperturb.app.observing import Looking
+    from unperturb.model.checkpoint import load
+    from unperturb.model.spec import parse
+
+    if sigma is not None and perturb is not None:
+        raise click.UsageError("--perturb tells the noise as well, + gaussian:sigma=…; leave --sigma out")
+    perturbation = None if perturb is None else parse(perturb)
+    denoiser = load(model or ("natural" if missing is None or perturb is not None else "missing"))
+    return Looking(denoiser, sigma, missing, perturbation, compute)
+
+
 output_option = click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     default=None,
     help="Folder for the results, or one file (with a suffix).",
-)
-sigma_option = click.option(
-    "--sigma",
-    default="auto",
-    show_default=True,
-    help="Noise level in the file's own units (8-bit: grey levels), or auto.",
 )
 
 

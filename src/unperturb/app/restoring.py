@@ -1,20 +1,17 @@
 """From one image file to its restored one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unperturb.app.observing import check_sigma
+from unperturb.app.observing import Looking, Seen
 from unperturb.app.outputs import Job
 from unperturb.atomic import make_folder
-from unperturb.data.recording import Index, Recording, check_finite, read, write
-from unperturb.infer.posterior import as_sigma
+from unperturb.data.recording import Index, Recording, write
 from unperturb.infer.restore import Progress, restore
-from unperturb.infer.tiled import Compute
-from unperturb.model.denoiser import Denoise
 
 FAINT = 1 / 255
 """Noise below this share of the range of the values is not worth taking away."""
@@ -26,20 +23,16 @@ class Restoring:
 
     Attributes
     ----------
-    denoise
-        The denoiser.
-    sigma
-        Noise level in the units of the file, or None to estimate it for every plane.
-    quality, compute
+    looking
+        How they are looked at: model, noise level, what is missing.
+    quality
         As for `restore`.
     overwrite
         Whether results may replace files.
     """
 
-    denoise: Denoise
-    sigma: float | None = None
+    looking: Looking
     quality: str = "fast"
-    compute: Compute = field(default_factory=Compute)
     overwrite: bool = False
 
     def __call__(self, job: Job, progress: Progress | None = None) -> dict[str, Any]:
@@ -51,10 +44,10 @@ class Restoring:
             Where the file cannot be read, restored or written.
         """
         make_folder(job.target.parent)
-        recording = read(job.source)
-        check_finite(recording, job.source)
-        levels: list[float] = []
-        restored = recording.with_planes(self._planes(recording, levels, progress))
+        seen = self.looking.at(job.source)
+        recording = seen.recording
+        levels: list[float | None] = []
+        restored = seen.answered(self._planes(seen, levels, progress))
         write(restored, job.target, overwrite=self.overwrite)
         told = {
             "input": str(job.source),
@@ -62,7 +55,12 @@ class Restoring:
             "shape": list(recording.values.shape),
             "sigma": levels[0] if len(levels) == 1 else levels,
         }
-        if self.sigma is None and max(levels) < FAINT * _range(recording):
+        if seen.missing is not None:
+            told["missing"] = float(seen.missing.mean())
+        if self.looking.caveat is not None:
+            told["note"] = f"{job.source}: {self.looking.caveat}"
+        known = [level for level in levels if level is not None]
+        if self.looking.sigma is None and known and max(known) < FAINT * _range(recording):
             told["note"] = (
                 f"{job.source}: next to no white noise was found and next to nothing changed; noise that can be seen "
                 "all the same is not white (in a camera's JPEG, say), and --sigma tells its level"
@@ -73,15 +71,12 @@ class Restoring:
         return told
 
     def _planes(
-        self, recording: Recording, levels: list[float], progress: Progress | None
+        self, seen: Seen, levels: list[float | None], progress: Progress | None
     ) -> Iterator[tuple[Index, NDArray[np.float32]]]:
-        axis = -1 if recording.is_colour else None
-        scale = recording.full_scale
-        check_sigma(recording, self.sigma)
+        recording = seen.recording
         n_planes = int(np.prod(recording.stack_shape))
-        for number, (index, plane) in enumerate(recording.planes()):
-            sigma = as_sigma(plane, axis, None if self.sigma is None else self.sigma / scale)
-            levels.append(float(sigma * scale))
+        for number, (index, plane, missing, sigma) in enumerate(seen.planes()):
+            levels.append(None if sigma is None else float(sigma * recording.full_scale))
 
             def show(tile: int, total: int, number: int = number) -> None:
                 if progress is not None:
@@ -91,11 +86,13 @@ class Restoring:
                 index,
                 restore(
                     plane,
-                    self.denoise,
+                    self.looking.denoise,
                     sigma,
-                    channel_axis=axis,
+                    channel_axis=seen.channel_axis,
+                    missing=missing,
+                    perturbation=self.looking.perturbation,
                     quality=self.quality,
-                    compute=self.compute,
+                    compute=self.looking.compute,
                     progress=show,
                 ),
             )

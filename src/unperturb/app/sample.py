@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unperturb.app.observing import Looking
 from unperturb.app.outputs import Job
 from unperturb.app.restoring import Restoring
 from unperturb.atomic import make_folder
@@ -35,13 +36,13 @@ def run_demo(folder: Path, model: str, sigma: float, seed: int, compute: Compute
         raise FileError(f"{taken[0]} is there already; give another folder, or --overwrite")
     keep_freed_memory()
     clean = sample_photograph()
-    noisy, _ = perturb(clean.as_float(), Gaussian(sigma / 255), seed, "demo")
+    noisy = perturb(clean.as_float(), Gaussian(sigma / 255), seed, "demo").values
     make_folder(folder)
     recording = clean.with_float(noisy)
     write(clean, original, overwrite=overwrite)
     write(recording, before, overwrite=overwrite)
     start = time.perf_counter()
-    told = Restoring(load(model), compute=compute, overwrite=overwrite)(Job(before, after, picture))
+    told = Restoring(Looking(load(model), compute=compute), overwrite=overwrite)(Job(before, after, picture))
     seconds = time.perf_counter() - start
     return {
         "sigma": told["sigma"],

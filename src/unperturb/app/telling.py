@@ -35,6 +35,8 @@ def told_page(found: Findings, name: str) -> str:
 def verdict(found: Findings) -> list[str]:
     """Return what a reader should take away, in a few sentences."""
     told = [_noise_sentence(found), _interval_sentence(found), _modes_sentence(found)]
+    if found.caveat is not None:
+        told.insert(0, f"Beware: all of this is {found.caveat}.")
     if found.region is not None and found.region_mean is not None:
         told.append(_region_sentence(found))
     told.append(_residual_sentence(found))
@@ -42,11 +44,26 @@ def verdict(found: Findings) -> list[str]:
 
 
 def _noise_sentence(found: Findings) -> str:
+    if found.sigma is None:
+        return _perturbed_sentence(found)
     how = "estimated" if found.estimated else "as given"
     left = float(np.sqrt(np.square(found.spread).mean())) * found.scale
     return (
         f"The noise has a standard deviation of {found.sigma:.3g} {found.unit} ({how}); "
         f"of that, {left:.2g} are left in the best guess."
+    )
+
+
+def _perturbed_sentence(found: Findings) -> str:
+    """Tell of an observation whose noise is not what it is about."""
+    left = f"{float(np.sqrt(np.square(found.spread).mean())) * found.scale:.2g} {found.unit}"
+    if found.missing is None:
+        return f"The best guess is uncertain by {left} (standard deviation)."
+    hidden = found.spread[found.spread > 0]
+    left = f"{float(np.sqrt(np.square(hidden).mean())) * found.scale:.2g} {found.unit}" if hidden.size else "nothing"
+    return (
+        f"{100 * found.missing:.3g} % of the pixels are missing; what is filled in is uncertain by {left} (standard "
+        "deviation), and the other pixels are as they were."
     )
 
 
@@ -57,7 +74,7 @@ def _interval_sentence(found: Findings) -> str:
             "made this way. `unperturb calibrate` measures it on images of your own."
         )
     known = found.calibration
-    half = found.half * found.scale
+    half = found.half[found.half > 0] * found.scale if (found.half > 0).any() else found.half * found.scale
     beyond = "" if found.in_range else " The noise here is outside of what was calibrated, so take this with caution."
     return (
         f"{100 * known.level:.0f} % of the true values lie within ± {half.mean():.2g} {found.unit} of the best guess on "
@@ -96,6 +113,8 @@ def _region_sentence(found: Findings) -> str:
 
 def _residual_sentence(found: Findings) -> str:
     seen = found.residual
+    if seen is None and found.sigma is None:
+        return "Whether the model fits what was seen is not checked here: that takes noise of a known level."
     if seen is None:
         return (
             "Whether the noise is what was assumed cannot be told here: nothing but clipped values is left to compare."
@@ -210,8 +229,8 @@ def _residual(found: Findings) -> Section:
         "What was seen minus a draw, in units of the noise. If model and noise level are right this is white noise of "
         "strength 1, exactly. " + _residual_sentence(found)
     )
-    if found.residual is None:
-        return Section("What was taken away", words)
+    if found.residual is None or found.sigma is None:
+        return Section("What was taken away", _residual_sentence(found))
     gap = (found.noisy - found.draws[0]) / max(found.sigma / found.scale, 1e-12)
     window = _whole_or_widest(found, low=-3, high=3)
     axes = ", ".join(f"{value:+.3f}" for value in found.residual.neighbours)

@@ -42,10 +42,11 @@ from unperturb.infer.interval import (
     pixel_spread,
     region_means,
 )
-from unperturb.infer.posterior import Posterior, observe
+from unperturb.infer.observe import observe
+from unperturb.infer.posterior import Posterior
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise
-from unperturb.model.perturbation import Gaussian
+from unperturb.model.perturbation import Gaussian, Perturbation
 
 CROP = 192
 """Side in pixels of the middle of each image that is tried: what is near decides, and draws take long."""
@@ -83,7 +84,7 @@ REGION_MEANS = tuple(map(region_means, SIZES))
 def trials(
     images: Iterable[tuple[str, NDArray[np.float32]]],
     denoise: Denoise,
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | Perturbation,
     *,
     drawing: Drawing | None = None,
     statistics: Sequence[Statistic] = REGION_MEANS,
@@ -101,7 +102,7 @@ def trials(
     denoise
         The denoiser.
     sigmas
-        Noise levels in the units of the values.
+        Noise levels in the units of the values; or, for a conditional model, the perturbation, at level 1.
     drawing
         How to draw.
     statistics
@@ -124,18 +125,28 @@ def trials(
         Where a level is not above 0.
     """
     drawing = drawing or Drawing()
-    if not sigmas or not all(0 < sigma < np.inf for sigma in sigmas):
-        raise UsageError(f"noise levels to calibrate at are finite and above 0; got {', '.join(map(str, sigmas))}")
+    perturbations = _at_levels(sigmas)
     for name, image in images:
         clean = image if crop is None else _middle(image, crop)
         axis = None if clean.ndim == 2 else -1
-        for sigma in sigmas:
-            noisy, _ = perturb(clean, Gaussian(sigma), seed, name)
-            observation = observe(noisy, denoise, sigma, channel_axis=axis, compute=compute)
+        for level, perturbation in perturbations.items():
+            seen = perturb(clean, perturbation, seed, name)
+            observation = observe(
+                seen.values, denoise, seen.sigma, channel_axis=axis, missing=seen.missing, compute=compute
+            )
             posterior, first = observation.posterior, _number(name)
             draws = drawing.draw(posterior, seed=seed, items=range(first, first + len(posterior.start)))
             scores, spreads = score(posterior, observation.to_signal(clean), draws, statistics)
-            yield Trial(kind_of(posterior), sigma, scores, spreads, drawing)
+            yield Trial(kind_of(posterior), level, scores, spreads, drawing)
+
+
+def _at_levels(sigmas: Sequence[float] | Perturbation) -> dict[float, Perturbation]:
+    """Return what is to be done to the images, by the level that it is calibrated under."""
+    if not isinstance(sigmas, Sequence):
+        return {1.0: sigmas}
+    if not sigmas or not all(0 < sigma < np.inf for sigma in sigmas):
+        raise UsageError(f"noise levels to calibrate at are finite and above 0; got {', '.join(map(str, sigmas))}")
+    return {sigma: Gaussian(sigma) for sigma in sigmas}
 
 
 def score(
@@ -157,13 +168,16 @@ def score(
     mean = posterior.mean
     found = {PIXEL: (clean, mean, pixel_spread(posterior, draws))}
     found |= {each.name: (each.of(clean), *each.centre_and_spread(mean, draws)) for each in statistics}
-    # A spread of nothing around the truth is right, around anything else infinitely wrong.
-    scores = {
-        name: torch.where(truth == centre, 0.0, (truth - centre).abs() / spread).flatten().numpy()
-        for name, (truth, centre, spread) in found.items()
-        if truth.numel()
-    }
-    return scores, {name: float(found[name][2].mean()) for name in scores}
+    scores, spreads = {}, {}
+    for name, (truth, centre, spread) in found.items():
+        # What was observed as it is needs no interval. A spread of nothing around anything but the truth is infinitely
+        # wrong.
+        hidden = (spread > 0) | (truth != centre)
+        if hidden.any():
+            gap = (truth - centre).abs()
+            scores[name] = torch.where(gap == 0, 0.0, gap / spread)[hidden].numpy()
+            spreads[name] = float(spread[hidden].mean())
+    return scores, spreads
 
 
 def calibrate(

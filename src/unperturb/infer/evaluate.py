@@ -1,15 +1,16 @@
 """How well a denoiser restores clean images that are perturbed on purpose."""
 
 import hashlib
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unperturb.errors import UsageError
 from unperturb.infer.metrics import psnr, ssim
+from unperturb.infer.observe import is_conditional
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise
@@ -18,17 +19,27 @@ from unperturb.model.perturbation import Perturbation
 
 @dataclass(frozen=True)
 class Score:
-    """PSNR in dB and SSIM of an answer, and of the perturbed image it was given."""
+    """PSNR in dB and SSIM of an answer, and of the perturbed image it was given.
+
+    `psnr_missing` is that over erased pixels alone; NaN where there are none.
+    """
 
     psnr: float
     ssim: float
     psnr_perturbed: float
     ssim_perturbed: float
+    psnr_missing: float = math.nan
 
 
-def perturb(
-    clean: NDArray[np.float32], perturbation: Perturbation, seed: int, name: str
-) -> tuple[NDArray[np.float32], float | None]:
+class PerturbedImage(NamedTuple):
+    """A perturbed image, which of its pixels are missing (None: none is), and its noise level where that is known."""
+
+    values: NDArray[np.float32]
+    missing: NDArray[np.bool_] | None
+    sigma: float | None
+
+
+def perturb(clean: NDArray[np.float32], perturbation: Perturbation, seed: int, name: str) -> PerturbedImage:
     """Perturb one image, with randomness that comes from the seed and the image's name alone.
 
     Parameters
@@ -42,24 +53,19 @@ def perturb(
 
     Returns
     -------
-    values
-        Shape of `clean`.
-    sigma
-        The noise level, where the perturbation says it.
-
-    Raises
-    ------
-    UsageError
-        Where the perturbation erases components: a denoiser for noise alone cannot bring them back.
+    PerturbedImage
+        Values of the shape of `clean`, 0 where they are missing; `missing` is ``(H, W)``.
     """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     planes = clean[None] if clean.ndim == 2 else np.moveaxis(clean, -1, 0)
     values, mask, sigma = perturbation(torch.from_numpy(np.ascontiguousarray(planes))[None], generator)
-    if mask is not None:
-        raise UsageError(f"{perturbation} erases components; this model restores noise alone")
     planes = values[0].numpy()
-    return planes[0] if clean.ndim == 2 else np.moveaxis(planes, 0, -1), None if sigma is None else float(sigma)
+    return PerturbedImage(
+        planes[0] if clean.ndim == 2 else np.moveaxis(planes, 0, -1),
+        None if mask is None else ~mask[0, 0].numpy(),
+        None if sigma is None else float(sigma),
+    )
 
 
 def evaluate_image(
@@ -93,11 +99,21 @@ def evaluate_image(
     Score
         Of the answer as it would be written, clipped to [0, 1]. The perturbed image is scored as it is.
     """
-    noisy, sigma = perturb(clean, perturbation, seed, name)
+    noisy, missing, sigma = perturb(clean, perturbation, seed, name)
     axis = None if clean.ndim == 2 else -1
-    known: Any = None if blind else sigma
-    answer = restore(noisy, denoise, known, channel_axis=axis, quality=quality, compute=compute).clip(0, 1)
+    plain = missing is None and sigma is not None
+    answer = restore(
+        noisy,
+        denoise,
+        None if blind else sigma,
+        channel_axis=axis,
+        missing=missing,
+        perturbation=None if plain or blind or is_conditional(denoise) or missing is not None else perturbation,
+        quality=quality,
+        compute=compute,
+    ).clip(0, 1)
     return Score(
         psnr(clean, answer), ssim(clean, answer, channel_axis=axis),
         psnr(clean, noisy), ssim(clean, noisy, channel_axis=axis),
+        math.nan if missing is None or not missing.any() else psnr(clean[missing], answer[missing]),
     )  # fmt: skip

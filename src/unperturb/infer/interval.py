@@ -182,7 +182,7 @@ class Calibration:
     confidence
         Of a guarantee; None for a central one.
     scales
-        Noise level, in the units of the values, to λ.
+        Noise level, in the units of the values, to λ; of a conditional model one λ, under level 1.
     drawing
         How the draws were made, and are to be made.
     n_images
@@ -242,6 +242,11 @@ class Calibration:
 def kind_of(posterior: Posterior) -> str:
     """Return the kind of image that a calibration has to be of, as the denoiser sees it."""
     return "colour" if posterior.start.shape[1] > 1 else "gray"
+
+
+def level_of(posterior: Posterior) -> Tensor:
+    """Return the noise level that a calibration is looked up by: 1 for all that is seen without noise in the start."""
+    return torch.ones(()) if posterior.blind else posterior.spread_of_noise
 
 
 def with_calibration(denoiser: Denoiser, made: Iterable[Calibration]) -> Denoiser:
@@ -305,8 +310,9 @@ def intervals(posterior: Posterior, draws: Tensor, calibration: Calibration) -> 
         Where the calibration is of another statistic, or for another number of draws.
     """
     _check(calibration, PIXEL, draws)
-    half = calibration.scale(posterior.spread_of_noise).to(draws) * pixel_spread(posterior, draws)
-    return Intervals(posterior.mean - half, posterior.mean + half, calibration.holds_at(posterior.spread_of_noise))
+    at = level_of(posterior)
+    half = calibration.scale(at).to(draws) * pixel_spread(posterior, draws)
+    return Intervals(posterior.mean - half, posterior.mean + half, calibration.holds_at(at))
 
 
 def interval(posterior: Posterior, draws: Tensor, statistic: Statistic, calibration: Calibration) -> Intervals:
@@ -333,7 +339,7 @@ def interval(posterior: Posterior, draws: Tensor, statistic: Statistic, calibrat
     """
     _check(calibration, statistic.name, draws)
     centre, spread = statistic.centre_and_spread(posterior.mean, draws)
-    noise = posterior.spread_of_noise
+    noise = level_of(posterior)
     sigma = noise.flatten(1).square().mean(1, keepdim=True).sqrt() if noise.ndim else noise
     half = calibration.scale(sigma).to(draws) * spread
     return Intervals(centre - half, centre + half, calibration.holds_at(sigma))
@@ -362,10 +368,16 @@ def pixel_spread(posterior: Posterior, draws: Tensor) -> Tensor:
     from scipy.ndimage import gaussian_filter
 
     variance = (draws - posterior.mean).square().mean(0)
-    widths = (0.0, 0.0, *[_NEAR] * (variance.ndim - 2))
+    hidden = (variance > 0).to(variance)
     if variance.ndim > 2:
-        variance = torch.from_numpy(gaussian_filter(variance.numpy(), widths, mode="nearest"))
-    return (variance + (_FLOOR * posterior.spread_of_noise).square()).sqrt()
+        widths = (0.0, 0.0, *[_NEAR] * (variance.ndim - 2))
+        near = torch.from_numpy(gaussian_filter(variance.numpy(), widths, mode="nearest"))
+        if not hidden.all():  # what is known exactly stays so, and does not make its neighbours look better known
+            share = torch.from_numpy(gaussian_filter(hidden.numpy(), widths, mode="nearest"))
+            near = hidden * near / share.clamp(min=1e-6)
+        variance = near
+    floor = 0.0 if posterior.blind else (_FLOOR * posterior.spread_of_noise).square()
+    return (variance + floor).sqrt()
 
 
 _NEAR = 1.5

@@ -16,7 +16,9 @@ from unperturb.errors import UsageError
 from unperturb.infer.density import Density, marginal, of_draws
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import sample
-from unperturb.infer.uncertainty import Components, components
+from unperturb.infer.tiled import Tiled
+from unperturb.infer.uncertainty import Components, components, components_of_draws
+from unperturb.model.denoiser import Conditioned, Denoise
 
 MARGIN = 32
 """Pixels around a window that are looked at with it: the variance along components changes by less than 3 % for it."""
@@ -102,6 +104,9 @@ def look(
     """
     near, inside = surroundings(posterior, window)
     n_components = min(n_components, near.start[0][(slice(None), *inside)].numel())
+    if posterior.blind:
+        gaps = (sample(near, max(n_draws, FEW), seed=seed)[:, 0] - near.mean[0])[(slice(None), slice(None), *inside)]
+        return of_gaps(window, gaps, n_components)
     found = components(near, n_components, region=inside, iterations=iterations)
     if n_draws:
         gaps = (sample(near, n_draws, seed=seed)[:, 0] - near.mean[0]).flatten(1)
@@ -110,6 +115,23 @@ def look(
         densities = tuple(marginal(near, direction) for direction in found.directions)
     directions = found.directions[(slice(None), slice(None), *inside)].clone()
     return Place(window, replace(found, directions=directions), densities)
+
+
+def of_gaps(window: tuple[slice, ...], gaps: Tensor, n_components: int = 3) -> Place:
+    """Return what the posterior of a window looks like from draws of it alone.
+
+    Parameters
+    ----------
+    window
+        Slices of space.
+    gaps
+        ``(n, channel, *window)``: draws minus the best guess.
+    n_components
+        How many directions, at most.
+    """
+    found = components_of_draws(gaps, n_components)
+    rows = gaps.flatten(1)
+    return Place(window, found, tuple(of_draws(rows @ direction.flatten()) for direction in found.directions))
 
 
 def surroundings(
@@ -128,4 +150,16 @@ def surroundings(
     level = torch.as_tensor(posterior.sigma)
     if level.ndim > 1:
         level = level[(slice(None), slice(None), *outer)]
-    return replace(posterior, start=posterior.start[(slice(None), slice(None), *outer)], sigma=level), inside
+    start = posterior.start[(slice(None), slice(None), *outer)]
+    return replace(posterior, denoise=_cut(posterior.denoise, outer), start=start, sigma=level), inside
+
+
+def _cut(denoise: Denoise, space: tuple[slice, ...]) -> Denoise:
+    """Return a denoise function for a part of space; what it was bound to is cut as well."""
+    if isinstance(denoise, Tiled) and isinstance(denoise.denoise, Conditioned):
+        return Tiled(denoise.denoise.cut(0, space), denoise.compute)
+    return denoise
+
+
+FEW = 24
+"""Draws of a place that directions are found from where there is no other way."""

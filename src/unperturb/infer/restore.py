@@ -8,18 +8,18 @@ photographs does not change under them; a trained network does, a little, and th
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unperturb.errors import UsageError
-from unperturb.infer.posterior import FloatArray, observe
+from unperturb.infer.condition import GUESS_STEPS, ApproximatelyConditioned
+from unperturb.infer.observe import FloatArray, Observation, as_sigma, is_conditional, observe
 from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Denoise
+from unperturb.model.perturbation import Perturbation
 
 Progress = Callable[[int, int], None]
 
@@ -30,11 +30,13 @@ def restore(
     sigma: float | NDArray[Any] | None = None,
     *,
     channel_axis: int | None = None,
+    missing: NDArray[np.bool_] | None = None,
+    perturbation: Perturbation | None = None,
     quality: str = "fast",
     compute: Compute | None = None,
     progress: Progress | None = None,
 ) -> FloatArray:
-    """Return the best guess of what is behind noisy values.
+    """Return the best guess of what is behind perturbed values.
 
     Parameters
     ----------
@@ -44,10 +46,15 @@ def restore(
         A `Denoiser`, or any ``denoise(x, sigma) -> mean``.
     sigma
         Standard deviation of the noise in the units of `values`: a number, or a map of the shape of the space.
-        Estimated where it is None.
+        Estimated where it is None. A conditional denoiser finds out by itself what noise there is; see `missing`.
     channel_axis
         The axis of channels, if there is one. Channels that the denoiser does not take together are restored one by
         one.
+    missing
+        Boolean, of the shape of the space: True where values are missing, whatever stands there. The others come back
+        as they are, bit for bit in float32, unless a `sigma` above 0 says that there is noise in them.
+    perturbation
+        What was done to the values, where it is known, for a model of noise alone; see `observe`.
     quality
         "fast", or "best": the average over eight flips and rotations, for images.
     compute
@@ -71,50 +78,90 @@ def restore(
         raise UsageError(f"quality is fast or best; got {quality!r}")
     if quality == "best" and np.ndim(values) - (channel_axis is not None) != 2:
         raise UsageError("quality best turns and mirrors images; these values have another number of dimensions")
-    observation = observe(values, denoise, sigma, channel_axis=channel_axis, compute=compute)
-    posterior = observation.posterior
+    noise_alone = missing is None and perturbation is None and not is_conditional(denoise)
+    if quality == "best" and sigma is None and noise_alone:
+        sigma = as_sigma(values, channel_axis, None)  # once, not for every turn
+    plane = _Plane(np.asarray(values), sigma, missing, channel_axis)
+    turns = 8 if quality == "best" else 1
+    total: FloatArray | None = None
+    for turn in range(turns):
+        turned = plane.turned(turn)
+        observation = observe(
+            turned.values,
+            denoise,
+            turned.sigma,
+            channel_axis=channel_axis,
+            missing=turned.missing,
+            perturbation=perturbation,
+            compute=compute,
+        )
+        _count(observation, progress, turn, turns)
+        answer = turned.turned_back(observation.to_array(observation.posterior.mean), turn)
+        total = answer if total is None else total + answer
+    assert total is not None
+    result = total / np.float32(turns)
+    return result if missing is None or sigma else plane.kept(result)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plane:
+    """An image, its noise level, what is missing of it, and where its channels are."""
+
+    values: NDArray[Any]
+    sigma: float | NDArray[Any] | None
+    missing: NDArray[np.bool_] | None
+    channel_axis: int | None
+
+    def turned(self, turn: int) -> "_Plane":
+        """Return all of it turned by quarters, ``turn % 4`` of them, and mirrored where `turn` is 4 or more."""
+        if turn == 0:
+            return self
+        sigma = _turned(self.sigma, turn) if isinstance(self.sigma, np.ndarray) else self.sigma
+        missing = None if self.missing is None else _turned(self.missing, turn)
+        return replace(self, values=_turned(self.values, turn, self._space), sigma=sigma, missing=missing)
+
+    def turned_back(self, answer: FloatArray, turn: int) -> FloatArray:
+        """Undo `turned`."""
+        rows, columns = self._space if turn else (0, 1)
+        mirrored = np.flip(answer, columns) if turn >= 4 else answer
+        return np.ascontiguousarray(np.rot90(mirrored, -(turn % 4), (rows, columns))) if turn else answer
+
+    def kept(self, answer: FloatArray) -> FloatArray:
+        """Return an answer with what was observed as it was."""
+        assert self.missing is not None
+        missing = self.missing if self.channel_axis is None else np.expand_dims(self.missing, self.channel_axis)
+        return np.where(missing, answer, self.values.astype(np.float32))
+
+    @property
+    def _space(self) -> tuple[int, int]:
+        rows, columns = (axis for axis in range(self.values.ndim) if axis != self._channels)
+        return rows, columns
+
+    @property
+    def _channels(self) -> int | None:
+        return None if self.channel_axis is None else self.channel_axis % self.values.ndim
+
+
+def _turned(values: NDArray[Any], turn: int, axes: tuple[int, int] = (0, 1)) -> NDArray[Any]:
+    turned = np.rot90(values, turn % 4, axes)
+    return np.ascontiguousarray(np.flip(turned, axes[1]) if turn >= 4 else turned)
+
+
+def _count(observation: Observation, progress: Progress | None, turn: int, n_turns: int) -> None:
+    """Tell of every tile that is done."""
+    posterior, rounds = observation.posterior, 1
     tiled = posterior.denoise
+    if isinstance(tiled, ApproximatelyConditioned):
+        tiled, rounds = tiled.denoise, GUESS_STEPS
     if progress is not None and isinstance(tiled, Tiled):
-        per_round = len(posterior.start) * len(tiled.tiles(posterior.start.shape[2:]))
-        tiled.done = _counter(progress, per_round * (8 if quality == "best" else 1))
-    if quality == "best":
-        posterior = replace(posterior, denoise=averaged(tiled))
-    return observation.to_array(posterior.mean)
+        per_turn = rounds * len(posterior.start) * len(tiled.tiles(posterior.start.shape[2:]))
+        tiled.done = _counter(progress, turn * per_turn, n_turns * per_turn)
 
 
-def averaged(denoise: Denoise) -> Denoise:
-    """Return the average of a denoise function over the eight flips and rotations of an image.
-
-    Each sees the image as a whole, so that tiles change nothing.
-    """
-
-    def denoise_averaged(x: Tensor, sigma: Tensor) -> Tensor:
-        total = torch.zeros_like(x)
-        for turn in range(8):
-            noise = _turned(sigma, turn) if sigma.ndim > 1 else sigma
-            total += _turned_back(denoise(_turned(x, turn), noise), turn)
-        return total / 8
-
-    return denoise_averaged
-
-
-def _counter(progress: Progress, total: int) -> Callable[[], None]:
-    done = 0
-
+def _counter(progress: Progress, done: int, total: int) -> Callable[[], None]:
     def count() -> None:
         nonlocal done
         done += 1
         progress(done, total)
 
     return count
-
-
-def _turned(x: Tensor, turn: int) -> Tensor:
-    """Return the last two axes turned by quarters, ``turn % 4`` of them, and mirrored where `turn` is 4 or more."""
-    turned = torch.rot90(x, turn % 4, dims=(-2, -1))
-    return (turned.flip(-1) if turn >= 4 else turned).contiguous()
-
-
-def _turned_back(x: Tensor, turn: int) -> Tensor:
-    """Undo `_turned`."""
-    return torch.rot90(x.flip(-1) if turn >= 4 else x, -(turn % 4), dims=(-2, -1))

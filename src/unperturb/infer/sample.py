@@ -27,7 +27,7 @@ One loop, `trajectory`, runs any of them and yields its states; `sample` runs it
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -113,6 +113,8 @@ def scalar_spread(posterior: Posterior) -> Spread | None:
 
     def spread(state: State, z: Tensor) -> Tensor:
         error: Tensor = known(posterior.spread_of_noise * state.level, z.shape[1])
+        if error.ndim and len(error) < len(z):
+            error = error.repeat(len(z) // len(error), *(1,) * (z.ndim - 1))
         return error.sqrt() * z
 
     return spread
@@ -157,6 +159,27 @@ def geometric_levels(steps: int, lowest: float = 1e-2) -> list[float]:
     if steps < 1 or not 0 < lowest < 1:
         raise UsageError(f"a schedule has at least one step and a lowest level between 0 and 1; got {steps}, {lowest}")
     return [lowest ** (k / max(steps - 1, 1)) for k in range(steps)] + [0.0]
+
+
+def falling_levels(steps: int, lowest: float = 2e-3, power: float = 7.0) -> list[float]:
+    """Return noise levels that fall from 1 to `lowest` by about equal shares, somewhat larger ones at first; then 0.
+
+    For walks that begin where noise hides everything (Karras et al., 2022, eq. 5).
+
+    Raises
+    ------
+    UsageError
+        Where there is no step, or `lowest` is not between 0 and 1.
+    """
+    if steps < 1 or not 0 < lowest < 1:
+        raise UsageError(f"a schedule has at least one step and a lowest level between 0 and 1; got {steps}, {lowest}")
+    last = lowest ** (1 / power)
+    return [(1 + k / max(steps - 1, 1) * (last - 1)) ** power for k in range(steps)] + [0.0]
+
+
+def default_levels(posterior: Posterior, steps: int) -> list[float]:
+    """Return the noise levels of a walk of so many steps, as suits where it begins."""
+    return falling_levels(steps) if posterior.blind else polynomial_levels(steps)
 
 
 # --- methods, and the loop --------------------------------------------------------------------------------------------
@@ -213,7 +236,7 @@ def trajectory(
     """
     if method not in METHODS:
         raise UsageError(f"there is no method {method!r}; the methods are {', '.join(METHODS)}")
-    levels = polynomial_levels(STEPS) if levels is None else levels
+    levels = default_levels(posterior, STEPS) if levels is None else levels
     if levels[0] != 1 or any(low >= high for high, low in pairwise(levels)) or levels[-1] < 0:
         raise UsageError("noise levels fall from 1, each below the one before, and none is below 0")
     step, spread_of = METHODS[method].step, METHODS[method].spread
@@ -271,7 +294,7 @@ def sample(
     numbers = range(n_samples) if isinstance(n_samples, int) else n_samples
     if len(numbers) < 1:
         raise UsageError(f"the number of draws is at least 1; got {len(numbers)}")
-    levels = polynomial_levels(steps)
+    levels = default_levels(posterior, steps)
     items = range(len(posterior.start)) if items is None else items
     batch = max(1, 4_000_000 // max(posterior.start.numel(), 1)) if batch is None else batch
     shape = posterior.start.shape
@@ -281,13 +304,20 @@ def sample(
         keys = np.array([(seed % 2**64, item, number, 0) for number in group for item in items], np.uint64)
         noise = partial(_noise, keys, shape[1:], posterior.start.dtype)
         mean = posterior.mean.repeat(len(group), *(1,) * (len(shape) - 1))
-        walk = trajectory(posterior.repeated(len(group)), noise, method=method, levels=levels, mean=mean)
+        repeated = posterior.repeated(len(group))
+        if posterior.blind:
+            repeated = replace(repeated, start=mean + repeated.spread_of_noise * noise(_BEFORE, 0))
+        walk = trajectory(repeated, noise, method=method, levels=levels, mean=mean)
         for done, state in enumerate(walk):
             last = state
             if progress is not None:
                 progress(begin * steps + done * len(group), len(numbers) * steps)
         draws.append(last.x.view(len(group), *shape))
     return torch.cat(draws)
+
+
+_BEFORE = 2**62
+"""Number, out of the way of all others, of the step that noise at a blind start is drawn in."""
 
 
 def _noise(keys: NDArray[np.uint64], shape: Sequence[int], dtype: torch.dtype, step: int, n: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unperturb.data.tiling import Slices, Tile, tiles
-from unperturb.model.denoiser import Denoise, Denoiser
+from unperturb.model.denoiser import Conditioned, Denoise, Denoiser
 from unperturb.model.machine import choose_device, choose_precision, workers
 from unperturb.model.network import UNetSettings
 
@@ -67,7 +67,7 @@ class Tiled:
         self.compute = compute or Compute()
         self.device = choose_device(self.compute.device)
         self.dtype = choose_precision(self.compute.precision, self.device)
-        self.denoise = denoise.to(self.device) if isinstance(denoise, torch.nn.Module) else denoise
+        self.denoise = denoise.to(self.device) if isinstance(denoise, torch.nn.Module | Conditioned) else denoise
         self.done = done
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -91,7 +91,8 @@ class Tiled:
 
         def work(index: int) -> None:
             item, tile = pieces[index]
-            answer = self._answer(x[item][_all_channels(tile.outer)], _cut(level, item, tile))
+            bound = self.denoise.cut(item, tile.outer) if isinstance(self.denoise, Conditioned) else self.denoise
+            answer = self._answer(bound, x[item][_all_channels(tile.outer)], _cut(level, item, tile))
             result[item][_all_channels(tile.inner)] = answer[_all_channels(tile.crop)]
 
         # A single piece is left to the threads within each operation.
@@ -115,17 +116,17 @@ class Tiled:
         known = getattr(self.denoise, "expected_error", None)
         return None if known is None else known(sigma, channels)
 
-    def _answer(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def _answer(self, denoise: Denoise, x: Tensor, sigma: Tensor) -> Tensor:
         # A copy, for the denoiser to do with as it likes.
         x = x[None].to(self.device, torch.float32, copy=True, memory_format=torch.contiguous_format)
         with torch.no_grad(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            answer: Tensor = self.denoise(x, sigma.to(x))
+            answer: Tensor = denoise(x, sigma.to(x))
         return answer[0].float().cpu()
 
 
 def unet_settings(denoise: Denoise) -> UNetSettings | None:
     """Return the settings of a denoise function that is a network for images, else None."""
-    settings = denoise.card.network if isinstance(denoise, Denoiser) else None
+    settings = denoise.card.network if isinstance(denoise, Denoiser | Conditioned) else None
     return settings if isinstance(settings, UNetSettings) else None
 
 

@@ -162,6 +162,32 @@ def components(
     return Components(directions, found.values.clamp(min=0), found.residuals, total, asymmetry)
 
 
+def components_of_draws(gaps: Tensor, n_components: int) -> Components:
+    """Return the directions in which draws differ the most; for where the denoiser's derivative says nothing.
+
+    Parameters
+    ----------
+    gaps
+        ``(n, *signal)``: draws minus the best guess.
+    n_components
+        How many, at most: n draws span n directions.
+
+    Returns
+    -------
+    Components
+        Of the draws' second moment about the best guess. They are its eigenvectors exactly; that they are few draws
+        says nothing in `residuals`, which are 0, like the `asymmetry`.
+    """
+    rows = gaps.flatten(1)
+    _, singular, vectors = torch.linalg.svd(rows, full_matrices=False)
+    variances = singular.square() / len(rows)
+    kept = min(n_components, len(variances))
+    found = vectors[:kept]
+    sign = found.gather(1, found.abs().argmax(1, keepdim=True)).sign()
+    directions = (found * torch.where(sign == 0, 1, sign)).view(kept, *gaps.shape[1:])
+    return Components(directions, variances[:kept], torch.zeros(kept), float(variances.sum()), 0.0)
+
+
 @torch.no_grad()
 def moments(posterior: Posterior, direction: Tensor) -> Moments:
     """Return the moments of ``x · direction`` up to the fourth, from eight evaluations.

@@ -6,8 +6,13 @@ the offset and scale of its values (0 and 1 where the data is used as it is),
     D(x, σ) = o + s · φ((x − o)/s, σ/s)
 
 so that any affine change of units is the network's affair no longer.
+
+A conditional denoiser is shown an observation y besides. `Denoiser.given` binds it to one, and what it returns is a
+denoise function again, ``denoise(x, sigma) -> E[clean | x, y]``: restore, sample and uncertainty do not know the
+difference.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
@@ -16,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from unperturb.errors import ModelError
+from unperturb.model.given import BLIND, Given, show
 from unperturb.model.network import NetworkSettings, build, describe, recall
 
 
@@ -92,7 +98,7 @@ class Denoiser(nn.Module):
         self.card = card
         self.network = build(card.network)
 
-    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor | float, given: Given | None = None) -> Tensor:
         """Return the posterior mean.
 
         Parameters
@@ -102,6 +108,8 @@ class Denoiser(nn.Module):
         sigma
             Standard deviation of the Gaussian noise in `x`, in the units of `x`: one, ``(batch,)``, or a map
             ``(batch, 1, *space)``.
+        given
+            For a conditional model, what it is shown of the observation; see `given`. In the values of the network.
 
         Returns
         -------
@@ -115,9 +123,44 @@ class Denoiser(nn.Module):
         """
         offset, scale = self.card.offset, self.card.scale
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-        if offset == 0 and scale == 1:
-            return self.network(x, sigma)
-        return offset + scale * self.network((x - offset) / scale, sigma / scale)
+        if offset != 0 or scale != 1:
+            x, sigma = (x - offset) / scale, sigma / scale
+        if given is None:
+            mean: Tensor = self.network(x, sigma)
+        else:
+            mean = self.network(_looked_at(x, sigma, given), sigma, given)
+        return mean if offset == 0 and scale == 1 else offset + scale * mean
+
+    def given(self, y: Tensor, mask: Tensor | None = None, sigma: Tensor | float | None = None) -> "Conditioned":
+        """Bind a conditional model to what was observed. The result is a denoise function again.
+
+        Parameters
+        ----------
+        y
+            ``(batch, channel, *space)`` or ``(batch, feature)``: the perturbed signals. What is erased in them has no
+            influence, whatever it is.
+        mask
+            Boolean, True where observed: ``(batch or 1, 1, *space)``, or ``(batch or 1, feature)``. None where nothing
+            is erased.
+        sigma
+            Noise of the observed components, a number or ``(batch,)``, where it is known. Where it is 0 and there is a
+            mask, the answer has the observed components as they are.
+
+        Raises
+        ------
+        ModelError
+            Where the model is not conditional.
+        UsageError
+            Where the mask does not fit, or an observed value is not finite.
+        """
+        if not self.card.network.given:
+            raise ModelError("this model takes noise alone, and nothing beside it can be given to it")
+        seen = show((y - self.card.offset) / self.card.scale, mask)
+        if mask is None or sigma is None:
+            return Conditioned(self, seen)
+        clean = (torch.as_tensor(sigma, device=y.device) == 0).view(-1, *(1,) * (y.ndim - 1))
+        kept = (seen.mask > 0) & clean
+        return Conditioned(self, seen, torch.where(kept, y, torch.nan)) if kept.any() else Conditioned(self, seen)
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level, as the card has it from validation.
@@ -136,7 +179,8 @@ class Denoiser(nn.Module):
             error / sigma² is interpolated over that of sigma; beyond them it stays what it is at the last.
         """
         kind = "colour" if channels > 1 else "gray"
-        known = self.card.errors.get(kind) or next(iter(self.card.errors.values()), None)
+        known = self.card.errors.get(kind) or next(iter(self.card.errors.values()), {})
+        known = {level: error for level, error in known.items() if float(level) < math.inf}
         if not known:
             return None
         levels = torch.tensor(sorted(map(float, known)), dtype=torch.float64)
@@ -154,6 +198,63 @@ class Denoiser(nn.Module):
         if other.card.network != self.card.network:
             raise ModelError("a card cannot give its denoiser another network")
         return other
+
+
+class Conditioned:
+    """A conditional denoiser bound to one batch of observations: a denoise function for E[clean | x, y].
+
+    Noise of `blind` and above says nothing of the signal: there x is not looked at, and the answer is E[clean | y].
+
+    A batch of `x` may be a multiple of that of the observations, which are then taken in turn, as a whole each time.
+    """
+
+    def __init__(self, denoiser: Denoiser, seen: Given, known: Tensor | None = None) -> None:
+        self.denoiser, self.seen = denoiser, seen
+        self.known = known
+        """Components of the clean signals that were observed without noise, and NaN elsewhere."""
+
+    @property
+    def card(self) -> Card:
+        """The card of the denoiser."""
+        return self.denoiser.card
+
+    @property
+    def blind(self) -> Tensor:
+        """``(batch,)``: noise levels, in the units of the values, at which x says nothing."""
+        return BLIND * self.seen.scale * self.card.scale
+
+    def to(self, device: torch.device) -> "Conditioned":
+        """Return it on a device."""
+        known = None if self.known is None else self.known.to(device)
+        return Conditioned(self.denoiser.to(device), self.seen.to(torch.empty(0, device=device)), known)
+
+    def cut(self, item: int, space: tuple[slice, ...]) -> "Conditioned":
+        """Return the function for a part of space of one item of a batch of signals."""
+        item %= len(self.seen.values)
+        part = (slice(item, item + 1), slice(None), *space)
+        known = None if self.known is None else self.known[part]
+        return Conditioned(self.denoiser, self.seen.rows([item]).window(space), known)
+
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return E[clean | x, y], of the shape of `x`, ``(batch, …)``; `sigma` as for a `Denoiser`."""
+        items = [item % len(self.seen.values) for item in range(len(x))]
+        answer: Tensor = self.denoiser(x, sigma, self.seen.rows(items).to(x))
+        if self.known is None:
+            return answer
+        known = self.known[items].to(answer)
+        return torch.where(known.isnan(), answer, known)
+
+    def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
+        """Return the mean squared error of the best guess by noise level; nothing where it is known exactly."""
+        error = self.denoiser.expected_error(sigma, channels)
+        return error if error is None or self.known is None else error * self.known.isnan()
+
+
+def _looked_at(x: Tensor, sigma: Tensor, given: Given) -> Tensor:
+    """Return `x`, or nothing where its noise hides everything."""
+    shape = (-1, *(1,) * (x.ndim - 1))
+    level = sigma.view(shape) if sigma.ndim == 1 else sigma
+    return torch.where(level < 0.999 * BLIND * given.scale.view(shape), x, 0)
 
 
 def interpolated(at: Tensor, places: Tensor, values: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 All have one call signature,
 
-    phi(x, sigma) -> estimate of the clean x, of the same shape
+    phi(x, sigma, given=None) -> estimate of the clean x, of the same shape
 
-with `sigma` the standard deviation of the noise, one for all, one an item, or (images) one a pixel.
+with `sigma` the standard deviation of the noise, one for all, one an item, or (images) one a pixel, and `given` what a
+conditional network is shown of the rest of the observation (`unperturb.model.given`).
 
 `UNet` is free of biases and of normalisation layers, with ReLU as its only nonlinearity. So it is homogeneous: scaling
 the values and the noise level together scales the answer, φ(a·x, a·σ) = a·φ(x, σ) for a > 0, and one network serves
@@ -26,12 +27,13 @@ from torch.nn import functional
 
 from unperturb.errors import ModelError, UsageError
 from unperturb.model import winograd
+from unperturb.model.given import Given
 
 
 class Network(Protocol):
     """What a denoiser asks of the part that learns."""
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor, given: Given | None = None) -> Tensor:
         """Estimate the clean signal: same shape as `x`."""
         ...
 
@@ -52,6 +54,8 @@ class UNetSettings:
         Residual blocks a level and side.
     shuffle
         Pixels along each axis that become channels in front.
+    given
+        Whether the network is conditional: whether it is shown an observation beside the noisy signal.
     """
 
     dims: int = 2
@@ -59,6 +63,7 @@ class UNetSettings:
     widths: tuple[int, ...] = (64, 128, 256)
     blocks: int = 2
     shuffle: int = 2
+    given: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
@@ -83,11 +88,12 @@ class UNetSettings:
 
 @dataclass(frozen=True)
 class VectorNetSettings:
-    """The size of a `VectorNet`: features of a row, width and number of its hidden layers."""
+    """The size of a `VectorNet`: features of a row, width and number of its hidden layers; conditional if `given`."""
 
     features: int = 2
     width: int = 128
     layers: int = 3
+    given: bool = False
 
     def __post_init__(self) -> None:
         if min(self.features, self.width, self.layers) < 1:
@@ -146,19 +152,27 @@ class UNet(nn.Module):
         self.settings = settings
         widths, dims = settings.widths, settings.dims
         phases = settings.shuffle**dims
-        self.head = _convolution(dims, (settings.channels + 1) * phases, widths[0])
+        seen = (settings.channels + 1) * (2 if settings.given else 1)
+        self.head = _convolution(dims, seen * phases, widths[0])
         self.encode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
         self.down = nn.ModuleList(_halve(dims, *pair) for pair in pairwise(widths))
         self.middle = _blocks(settings, widths[-1])
         self.up = nn.ModuleList(_double(dims, *pair) for pair in zip(widths[1:], widths[:-1], strict=True))
         self.decode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
-        self.tail = _convolution(dims, widths[0], settings.channels * phases)
+        self.tail = _convolution(dims, widths[0], settings.channels * (2 if settings.given else 1) * phases)
         with torch.no_grad():
             self.tail.weight.mul_(0.1)  # the untrained network all but returns its input
         self.register_buffer("_basis", _luminance_basis(settings.channels), persistent=False)
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, given: Given | None = None) -> Tensor:
         """Estimate the clean signal.
+
+        A conditional network weighs x, with its noise σ, and y, which may be off by e. With c² = e² / (e² + σ²),
+
+            D = c² x + (1 − c²) y − c N − √(1 − c²) M,        N, M = φ(c x, c σ, y, e · mask)
+
+        so that N is the noise to take from x, as without y, and M the error to take from y (the coefficients are those
+        of Karras et al., 2022, table 1, with y for the mean of the data and e for its spread).
 
         Parameters
         ----------
@@ -166,29 +180,43 @@ class UNet(nn.Module):
             ``(batch, channel, *space)``; channel is the network's, or 1.
         sigma
             Scalar, ``(batch,)``, or a map that broadcasts to ``(batch, 1, *space)``; in the units of `x`.
+        given
+            What is shown to a conditional network; None for any other.
 
         Raises
         ------
         ModelError
-            Where the signal has another number of dimensions or channels than the network.
+            Where the signal has another number of dimensions or channels than the network, or the network is
+            conditional and is shown nothing, or the other way round.
         """
         self._check(x)
+        _check_given(given, self.settings.given)
         shape = x.shape[2:]
         level = as_map(sigma, x)
-        x, level = (_padded(values, self.settings.multiple) for values in (x, level))
-        estimate = x - self._noise(x, level)
+        if given is None:
+            x, level = (_padded(values, self.settings.multiple) for values in (x, level))
+            estimate = x - self._noise(x, level)
+        else:
+            error = given.error.view(-1, *(1,) * (x.ndim - 1))
+            share = error / torch.hypot(error, level)
+            parts = (x, share, share * level, given.values, given.mask * error)
+            x, share, level, shown, mask = (_padded(values, self.settings.multiple) for values in parts)
+            other = (1 - share.square()).clamp(min=0)
+            noise, mistake = self._noise(share * x, level, shown, mask).chunk(2, 1)
+            estimate = share.square() * x + other * shown - share * noise - other.sqrt() * mistake
         index: tuple[Any, ...] = (..., *(slice(length) for length in shape))
         return estimate[index]
 
-    def _noise(self, x: Tensor, level: Tensor) -> Tensor:
-        """Return what the network takes for noise."""
+    def _noise(self, x: Tensor, *rest: Tensor) -> Tensor:
+        """Return what the network takes for noise in `x`, given its level.
+
+        Where y and its mask are given as well, return what it takes for error in y behind it.
+        """
         channels, factor = x.shape[1], self.settings.shuffle
         basis = self._basis if channels == self.settings.channels else self._basis.new_ones(1, 1)
-        signal = torch.einsum("ij,bj...->bi...", basis, x)
-        if channels < self.settings.channels:
-            absent = signal.new_zeros(len(x), self.settings.channels - channels, *x.shape[2:])
-            signal = torch.cat([signal, absent], 1)
-        features = self.head(_arranged(unshuffle(torch.cat([signal, level], 1), factor)))
+        # Signals and maps take turns: x, its level, then y, its mask.
+        maps = [self._in_basis(seen, basis) if turn % 2 == 0 else seen for turn, seen in enumerate((x, *rest))]
+        features = self.head(_arranged(unshuffle(torch.cat(maps, 1), factor)))
         kept = []
         for encode, down in zip(self.encode, self.down, strict=True):
             features = encode(features)
@@ -197,8 +225,14 @@ class UNet(nn.Module):
         features = self.middle(features)
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
             features = decode(up(features) + kept.pop())
-        noise = shuffle(self.tail(features), factor)[:, :channels]
-        return torch.einsum("ij,bi...->bj...", basis, noise)
+        answers = torch.split(shuffle(self.tail(features), factor), self.settings.channels, 1)
+        return torch.cat([torch.einsum("ij,bi...->bj...", basis, answer[:, :channels]) for answer in answers], 1)
+
+    def _in_basis(self, x: Tensor, basis: Tensor) -> Tensor:
+        """Return luminance and colour differences, which are 0 for a gray signal."""
+        signal = torch.einsum("ij,bj...->bi...", basis, x)
+        missing = self.settings.channels - x.shape[1]
+        return torch.cat([signal, signal.new_zeros(len(x), missing, *x.shape[2:])], 1) if missing else signal
 
     def _check(self, x: Tensor) -> None:
         dims, channels = self.settings.dims, self.settings.channels
@@ -219,11 +253,12 @@ class VectorNet(nn.Module):
     def __init__(self, settings: VectorNetSettings) -> None:
         super().__init__()
         self.settings = settings
-        sizes = [settings.features + 1, *[settings.width] * settings.layers]
+        seen = settings.features * (3 if settings.given else 1) + 1
+        sizes = [seen, *[settings.width] * settings.layers]
         hidden = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(settings.width, settings.features))
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, given: Given | None = None) -> Tensor:
         """Estimate the clean vector.
 
         Parameters
@@ -232,17 +267,22 @@ class VectorNet(nn.Module):
             ``(batch, feature)``.
         sigma
             Scalar or ``(batch,)``; in the units of `x`.
+        given
+            What is shown to a conditional network; None for any other.
 
         Raises
         ------
         ModelError
-            Where the vectors have another number of features than the network.
+            Where the vectors have another number of features than the network, or the network is conditional and is
+            shown nothing, or the other way round.
         """
         if x.ndim != 2 or x.shape[1] != self.settings.features:
             raise ModelError(f"the model takes vectors of {self.settings.features} features; got {tuple(x.shape)}")
+        _check_given(given, self.settings.given)
         sigma = sigma.to(x).expand(len(x))[:, None].clamp(min=1e-6)
         spread = (1 + sigma**2).sqrt()
-        guess = self.layers(torch.cat([x / spread, sigma.log() / 4], 1))
+        shown = [] if given is None else [given.values, given.mask]
+        guess = self.layers(torch.cat([x / spread, sigma.log() / 4, *shown], 1))
         return x / spread**2 + guess * sigma / spread
 
 
@@ -311,6 +351,13 @@ def as_map(sigma: Tensor, x: Tensor) -> Tensor:
             f"sigma is one number, one an item, or a map (batch, 1, *space) for values of shape {tuple(x.shape)}; "
             f"got shape {tuple(sigma.shape)}"
         ) from None
+
+
+def _check_given(given: Given | None, wanted: bool) -> None:
+    if wanted and given is None:
+        raise ModelError("this model restores from an observation: bind it to one first, denoiser.given(y, mask)")
+    if given is not None and not wanted:
+        raise ModelError("this model takes noise alone, and nothing beside it can be given to it")
 
 
 def _padded(x: Tensor, multiple: int) -> Tensor:

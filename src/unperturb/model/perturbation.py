@@ -9,6 +9,7 @@ and a frozen dataclass whose fields say how strong it is. Called on a batch of c
     damage = Gaussian(sigma=0.1) + Erase(fraction=Range(0.2, 0.8))       # left to right: noise first, then erasure
     values, mask, sigma = damage(clean, generator)
     str(damage)                                                          # gaussian:sigma=0.1 + erase:fraction=0.2..0.8
+    either = damage | Blur(sigma=1.5)                                    # one of the two, drawn for every item
 
 `values` always has the shape, type and device of `clean`, and `clean` is left as it was. Signals are tensors
 ``(batch, feature)`` or ``(batch, channel, *space)`` with one to three space dimensions; a *pixel* is one place in space
@@ -19,7 +20,7 @@ takes the draws for its whole batch from it, so an item's draw depends on its pl
 must not depend on how items are batched calls once an item, with a generator seeded for that item.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import reduce
 from typing import Annotated, ClassVar, NamedTuple, Protocol, get_args, get_type_hints
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor
 
 from unperturb.errors import UsageError
-from unperturb.model.level import Level, Limits, draw, draw_whole, highest, written
+from unperturb.model.level import Level, Limits, Range, draw, draw_whole, highest, written
 from unperturb.model.operators import block_means, gaussian_blur, jpeg_compressed
 
 Strength = Annotated[Level, Limits(0)]
@@ -51,7 +52,7 @@ class Perturbed(NamedTuple):
         ``(batch, feature)`` for vectors.
     sigma
         ``(batch,)``, standard deviation of the noise where every observed component is its clean value plus Gaussian
-        noise of known level; None for everything else.
+        noise of known level, 0 where it is the clean value itself; None for everything else.
     """
 
     values: Tensor
@@ -86,6 +87,10 @@ class Perturbation(Protocol):
         """First this, then the other on what this has made."""
         return Composition((self, other))
 
+    def __or__(self, other: "Perturbation") -> "Choice":
+        """One of the two, drawn for every item."""
+        return Choice((self, other))
+
 
 @dataclass(frozen=True)
 class Composition(Perturbation):
@@ -103,13 +108,9 @@ class Composition(Perturbation):
     mixes: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        flat: list[Perturbation] = []
-        for part in self.parts:
-            flat.extend(part.parts if isinstance(part, Composition) else [part])
-        if len(flat) < 2:
-            raise UsageError("a composition needs at least two perturbations")
-        object.__setattr__(self, "parts", tuple(flat))
-        object.__setattr__(self, "mixes", any(part.mixes for part in flat))
+        _unfold(self)
+        if any(isinstance(part, Choice) for part in self.parts):
+            raise UsageError("a choice is between whole compositions, a + b | a + c; it cannot be a part of one")
 
     def __call__(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
         """Draw from the first part, from the second given that, and so on."""
@@ -124,6 +125,34 @@ class Composition(Perturbation):
 
     def __str__(self) -> str:
         return " + ".join(str(part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Choice(Perturbation):
+    """One of several perturbations, drawn for every item, each with the same chance.
+
+    An item whose perturbation erases nothing is wholly observed. The level of Gaussian noise is known where it is for
+    all items of the batch. Choices within `parts` are unfolded.
+    """
+
+    parts: tuple[Perturbation, ...]
+    mixes: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _unfold(self)
+
+    def __call__(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
+        """Draw which one it is for each item, and perturb it so."""
+        which = draw_whole(Range(0, len(self.parts) - 1), len(clean), generator).tolist()
+        made = [self.parts[number](clean[item : item + 1], generator) for item, number in enumerate(which)]
+        values, masks, sigmas = zip(*made, strict=True)
+        known = [sigma for sigma in sigmas if sigma is not None]
+        return Perturbed(
+            torch.cat(values), _stacked(clean, masks), torch.cat(known) if len(known) == len(made) else None
+        )
+
+    def __str__(self) -> str:
+        return " | ".join(str(part) for part in self.parts)
 
 
 class Process(Perturbation, Protocol):
@@ -184,7 +213,7 @@ class Gaussian(Process):
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
         sigma = draw(self.sigma, clean, generator)
-        return Perturbed(clean + _spread(sigma, clean) * _normal(clean, generator), sigma=sigma)
+        return Perturbed(clean + per_item(sigma, clean) * _normal(clean, generator), sigma=sigma)
 
 
 @dataclass(frozen=True)
@@ -216,7 +245,7 @@ class PoissonGaussian(Process):
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
         read = draw(self.read, clean, generator)
-        return Perturbed(_counted(clean, self.gain, generator) + _spread(read, clean) * _normal(clean, generator))
+        return Perturbed(_counted(clean, self.gain, generator) + per_item(read, clean) * _normal(clean, generator))
 
 
 @dataclass(frozen=True)
@@ -228,7 +257,7 @@ class Speckle(Process):
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
         sigma = draw(self.sigma, clean, generator)
-        return Perturbed(clean * (1 + _spread(sigma, clean) * _normal(clean, generator)))
+        return Perturbed(clean * (1 + per_item(sigma, clean) * _normal(clean, generator)))
 
 
 @dataclass(frozen=True)
@@ -243,49 +272,9 @@ class Impulse(Process):
     fraction: Fraction
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
-        fraction = _spread(draw(self.fraction, clean, generator).float(), clean)
-        chance, salt = (_uniform(clean.shape, clean, generator) for _ in range(2))
+        fraction = per_item(draw(self.fraction, clean, generator).float(), clean)
+        chance, salt = (uniform(clean.shape, clean, generator) for _ in range(2))
         return Perturbed(torch.where(chance < fraction, (salt < 0.5).to(clean), clean))
-
-
-@dataclass(frozen=True)
-class Erase(Process):
-    """Missing components: each is erased with the chance `fraction`, independently of all others.
-
-    Of an image whole pixels are erased, all channels together; of a vector single features. What is erased is 0 in the
-    values and False in the mask, and nothing of the hidden value is left, not even where it is NaN.
-    """
-
-    name: ClassVar[str] = "erase"
-    fraction: Fraction
-
-    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
-        shape = clean.shape if clean.ndim == 2 else (len(clean), 1, *clean.shape[2:])
-        fraction = _spread(draw(self.fraction, clean, generator).float(), clean)
-        return _erased(clean, _uniform(shape, clean, generator) >= fraction)
-
-
-@dataclass(frozen=True)
-class Block(Process):
-    """Missing regions: `count` boxes with sides of `size` pixels along the axes, erased as `Erase` erases.
-
-    Every position at which a box touches the image is equally likely, and what lies outside is cut off. So each pixel,
-    at the border or not, is erased with the same chance, ``1 - (1 - prod_axis size / (length + size - 1))**count``.
-    Boxes may overlap. Size and count are drawn once an item.
-    """
-
-    name: ClassVar[str] = "block"
-    space: ClassVar[tuple[int, int]] = (1, 3)
-    size: Number
-    count: Number
-
-    def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
-        batch, _, *space = clean.shape
-        size, count = draw_whole(self.size, batch, generator), draw_whole(self.count, batch, generator)
-        mask = torch.ones(batch, 1, *space, dtype=torch.bool, device=generator.device)
-        for index in range(int(highest(self.count))):
-            mask &= ~(_box(space, size, generator) & _spread(index < count, mask))
-        return _erased(clean, mask.to(clean.device))
 
 
 @dataclass(frozen=True)
@@ -348,7 +337,7 @@ class Jpeg(Process):
         return Perturbed(_each(jpeg_compressed, clean, qualities))
 
 
-def _spread(values: Tensor, like: Tensor) -> Tensor:
+def per_item(values: Tensor, like: Tensor) -> Tensor:
     """Shape one value an item, ``(batch,)``, so that it broadcasts over that item."""
     return values.view(-1, *(1,) * (like.ndim - 1))
 
@@ -365,7 +354,8 @@ def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
-def _uniform(shape: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+def uniform(shape: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw numbers between 0 and 1, on the device of a tensor."""
     # Always float32: the few digits of half precision would show in the fractions that these numbers decide about.
     return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32).to(like.device)
 
@@ -373,13 +363,28 @@ def _uniform(shape: torch.Size | tuple[int, ...], like: Tensor, generator: torch
 def _counted(clean: Tensor, gain: Level, generator: torch.Generator) -> Tensor:
     """Draw gain * Poisson(clean / gain), in float32 at least: half precision holds no large count and no small gain."""
     wide = clean.to(generator.device, torch.promote_types(clean.dtype, torch.float32))
-    unit = _spread(draw(gain, wide, generator), wide)
+    unit = per_item(draw(gain, wide, generator), wide)
     return (unit * torch.poisson(wide.clamp(min=0) / unit, generator)).to(clean)
 
 
-def _erased(clean: Tensor, mask: Tensor) -> Perturbed:
-    # Filled, not multiplied: 0 * NaN would tell that the hidden value was NaN.
-    return Perturbed(clean.masked_fill(~mask, 0), mask)
+def _unfold(whole: "Composition | Choice") -> None:
+    """Settle the parts of a composition or a choice, and what is true of them all."""
+    flat: list[Perturbation] = []
+    for part in whole.parts:
+        flat.extend(part.parts if isinstance(part, Composition | Choice) and type(part) is type(whole) else [part])
+    if len(flat) < 2:
+        raise UsageError(f"a {type(whole).__name__.lower()} needs at least two perturbations")
+    object.__setattr__(whole, "parts", tuple(flat))
+    object.__setattr__(whole, "mixes", any(part.mixes for part in flat))
+
+
+def _stacked(clean: Tensor, masks: Sequence[Tensor | None]) -> Tensor | None:
+    """Join the masks of single items; an item without one is wholly observed."""
+    if all(mask is None for mask in masks):
+        return None
+    shape = clean.shape[1:] if clean.ndim == 2 else (1, *clean.shape[2:])
+    everything = torch.ones(1, *shape, dtype=torch.bool, device=clean.device)
+    return torch.cat([everything if mask is None else mask for mask in masks])
 
 
 def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
@@ -389,20 +394,6 @@ def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 def _joint_sigma(steps: list[Perturbed]) -> Tensor | None:
-    """Add Gaussian parts in quadrature; None where a part is neither Gaussian nor an erasure."""
-    if any(step.sigma is None and step.mask is None for step in steps):
-        return None
+    """Add Gaussian parts in quadrature, erasures having none; None where a part is neither."""
     sigmas = [step.sigma for step in steps if step.sigma is not None]
-    return reduce(torch.hypot, sigmas) if sigmas else None
-
-
-def _box(space: list[int], size: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one box an item, anywhere it touches the image: True inside, ``(batch, 1, *space)``."""
-    box = torch.ones(len(size), 1, *space, dtype=torch.bool, device=generator.device)
-    for axis, length in enumerate(space):
-        share = torch.rand(len(size), generator=generator, device=generator.device, dtype=torch.float64)
-        first = (share * (length + size - 1)).floor() - (size - 1)
-        offset = torch.arange(length, device=generator.device) - first[:, None]
-        inside = (offset >= 0) & (offset < size[:, None])
-        box &= inside.view(len(size), 1, *(length if other == axis else 1 for other in range(len(space))))
-    return box
+    return reduce(torch.hypot, sigmas) if len(sigmas) == len(steps) else None

@@ -2,11 +2,13 @@
 
 ::
 
-    spec        = process { "+" process }             applied from left to right
+    spec        = sequence { "|" sequence }           one of them, drawn for every item
+    sequence    = process { "+" process }             applied from left to right
     process     = name ":" field "=" level { "," field "=" level }
     level       = number [ ".." number ]              a range is drawn from for every item
 
     gaussian:sigma=0..0.5 + erase:fraction=0.5
+    erase:fraction=0.1..0.9 | block:size=8..24,count=1..3
 
 White space is free. `parse` reads a spec and ``str(perturbation)`` writes it, and ``parse(str(p)) == p`` exactly. What
 cannot be read is refused with the column at which reading stopped and what was expected there.
@@ -18,13 +20,13 @@ from dataclasses import MISSING, fields
 from difflib import get_close_matches
 
 from unperturb.errors import SpecError, UsageError
+from unperturb.model.erasure import Block, Erase, Line, Scratch
 from unperturb.model.level import Level, Limits, Range
 from unperturb.model.perturbation import (
-    Block,
     Blur,
+    Choice,
     Composition,
     Downsample,
-    Erase,
     Gaussian,
     Impulse,
     Jpeg,
@@ -38,7 +40,11 @@ from unperturb.model.perturbation import (
 
 PERTURBATIONS: Mapping[str, type[Process]] = {
     kind.name: kind
-    for kind in (Gaussian, Poisson, PoissonGaussian, Speckle, Impulse, Erase, Block, Blur, Downsample, Jpeg)
+    for kind in (
+        *(Gaussian, Poisson, PoissonGaussian, Speckle, Impulse),
+        *(Erase, Block, Line, Scratch),
+        *(Blur, Downsample, Jpeg),
+    )
 }
 """Every perturbation that a spec can name."""
 
@@ -52,12 +58,12 @@ def parse(text: str) -> Perturbation:
         Where the text is not a spec; the message holds the column, counted from 1, and what was expected.
     """
     reader = _Reader(text)
-    parts = [_process(reader)]
-    while reader.take(r"\+"):
-        parts.append(_process(reader))
+    choices = [_sequence(reader)]
+    while reader.take(r"\|"):
+        choices.append(_sequence(reader))
     if not reader.at_end():
-        raise reader.unexpected("expected ',' and another field, '+' and another perturbation, or the end")
-    return parts[0] if len(parts) == 1 else Composition(tuple(parts))
+        raise reader.unexpected("expected ',' and another field, '+' or '|' and another perturbation, or the end")
+    return choices[0] if len(choices) == 1 else Choice(tuple(choices))
 
 
 class _Reader:
@@ -97,6 +103,13 @@ class _Reader:
     def _skip_space(self) -> None:
         while self.position < len(self.text) and self.text[self.position].isspace():
             self.position += 1
+
+
+def _sequence(reader: _Reader) -> Perturbation:
+    parts = [_process(reader)]
+    while reader.take(r"\+"):
+        parts.append(_process(reader))
+    return parts[0] if len(parts) == 1 else Composition(tuple(parts))
 
 
 def _process(reader: _Reader) -> Process:

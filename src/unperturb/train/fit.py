@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,11 @@ from unperturb.model.checkpoint import fill, read_tensors, write_tensors
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.machine import Map, choose_device, choose_precision, workers
 from unperturb.model.network import NetworkSettings, UNetSettings, VectorNetSettings, describe, recall
+from unperturb.model.perturbation import Perturbation
 from unperturb.model.spec import parse
 from unperturb.train.objective import OBJECTIVES, Objective
 from unperturb.train.optimizer import Optimizer
+from unperturb.train.showing import Task, joined, noise_task, says_all, shown_task
 
 FORMAT = "unperturb-state-1"
 
@@ -56,7 +58,8 @@ class FitSettings:
     Attributes
     ----------
     perturb
-        Spec of the perturbation; it has to say the level of Gaussian noise.
+        Spec of the perturbation. Gaussian noise is what every denoiser takes away; for anything else the network is
+        made conditional: it is shown the perturbed signal beside the noisy one (`unperturb.train.showing`).
     network
         Architecture and size.
     steps
@@ -105,7 +108,8 @@ class FitSettings:
     objective: str = "squared"
 
     def __post_init__(self) -> None:
-        parse(self.perturb)
+        if not says_all(parse(self.perturb)):
+            object.__setattr__(self, "network", replace(self.network, given=True))
         if self.objective not in OBJECTIVES:
             raise UsageError(f"the objective is one of {', '.join(OBJECTIVES)}; got {self.objective!r}")
         if min(self.seed, self.warmup) < 0:
@@ -168,6 +172,9 @@ class FitState:
     ) -> "FitState":
         """Begin a run, from fresh weights or from those of a denoiser with the same network.
 
+        A conditional network may begin with the weights of one that is not, and takes no notice of what it is shown
+        until it has learned to.
+
         Raises
         ------
         UsageError
@@ -177,9 +184,7 @@ class FitState:
             torch.manual_seed(settings.seed)
             denoiser = Denoiser(Card(settings.network, perturbation=str(parse(settings.perturb))))
         if weights is not None:
-            if weights.card.network != settings.network:
-                raise UsageError("the model to start from has another network than the one to train")
-            denoiser.load_state_dict(weights.state_dict())
+            _begin_with(denoiser, weights)
         denoiser = denoiser.to(device or choose_device("cpu"))
         if isinstance(settings.network, UNetSettings) and settings.network.dims == 2:
             denoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -272,7 +277,7 @@ def fit(
     TrainingError
         Where a loss or a gradient is not finite; `state` is then as after the step before.
     UsageError
-        Where the perturbation does not say the level of Gaussian noise, or the precision is not that of the run so far.
+        Where the precision is not that of the run so far.
     """
     device = next(state.denoiser.parameters()).device
     dtype = _settle_precision(state, precision, device)
@@ -320,8 +325,8 @@ def _gradients(
         items = range(first, min(first + share, settings.batch))
         with torch.enable_grad(), torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
             losses = [
-                objective(state.denoiser(values, sigma).float(), clean, sigma).view(count, -1).mean(1)
-                for count, clean, values, sigma in _batches(settings, perturb, draw, state.step, items, device)
+                objective(*task.measured(state.denoiser(task.x, task.sigma, task.given))).view(count, -1).mean(1)
+                for count, task in _batches(settings, perturb, draw, state.step, items, device)
             ]
             loss = torch.cat(losses)
             _check_finite(loss, state.step, items)
@@ -334,24 +339,35 @@ def _gradients(
 
 
 def _batches(
-    settings: FitSettings, perturb: Any, draw: Draw, step: int, items: range, device: torch.device
-) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Yield the number of items, clean signals, perturbed ones and noise levels, items of one shape together."""
-    groups: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Tensor]]] = {}
+    settings: FitSettings, perturb: Perturbation, draw: Draw, step: int, items: range, device: torch.device
+) -> Iterator[tuple[int, Task]]:
+    """Yield the number of items and what is to be learned from them, items of one shape together."""
+    pose = shown_task if settings.network.given else noise_task
+    groups: dict[tuple[int, ...], list[Task]] = {}
     for item in items:
         source = np.random.default_rng([settings.seed, step, item])
         drawn = torch.from_numpy(draw(source, item))
         clean = drawn if drawn.ndim == 2 and isinstance(settings.network, VectorNetSettings) else drawn[None]
         generator = torch.Generator().manual_seed(int(source.integers(2**63)))
-        values, mask, sigma = perturb(clean, generator)
-        if sigma is None or mask is not None:
-            raise UsageError(
-                f"training needs a perturbation that is Gaussian noise of known level; {settings.perturb!r} is not"
-            )
-        groups.setdefault(tuple(clean.shape), []).append((clean, values, sigma))
+        groups.setdefault(tuple(clean.shape), []).append(pose(clean, perturb, generator))
     for group in groups.values():
-        clean, values, sigma = (torch.cat(parts).to(device, non_blocking=True) for parts in zip(*group, strict=True))
-        yield len(group), clean, values, sigma
+        yield len(group), joined(group).to(device)
+
+
+def _begin_with(denoiser: Denoiser, weights: Denoiser) -> None:
+    """Fill a denoiser with the weights of another."""
+    was, now = weights.card.network, denoiser.card.network
+    if was == now:
+        denoiser.load_state_dict(weights.state_dict())
+    elif isinstance(was, UNetSettings) and replace(was, given=True) == now:
+        known, wanted = weights.state_dict(), denoiser.state_dict()
+        for name in ("network.head.weight", "network.tail.weight"):
+            wider, narrow = wanted[name].clone(), known[name]
+            wider[: narrow.shape[0], : narrow.shape[1]] = narrow
+            known[name] = wider
+        denoiser.load_state_dict(known)
+    else:
+        raise UsageError("the model to start from has another network than the one to train")
 
 
 def _check_finite(loss: Tensor, step: int, items: range) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unperturb import __version__
 from unperturb.atomic import whole
@@ -210,9 +211,13 @@ def validation_psnr(denoiser: Denoiser, patches: Patches, sigma: float, habits: 
 def validation_errors(
     denoiser: Denoiser, patches: Patches, levels: Sequence[float], habits: Habits
 ) -> dict[str, dict[float, float]]:
-    """Return the mean squared error over held-out images, by kind of image and noise level."""
+    """Return the mean squared error over held-out images, by kind of image and noise level.
+
+    A conditional model sees every image perturbed as it was in training, beside its noisy version. At a level of
+    infinity that is all it sees. Where nothing but erasure was done to an image, the error is that of erased pixels.
+    """
     found: dict[str, dict[float, float]] = {}
-    for level in levels:
+    for level in (*levels, math.inf) if denoiser.card.network.given else levels:
         for kind, values in _errors(denoiser, patches, level, habits).items():
             found.setdefault(kind, {})[level] = float(np.mean(values))
     return found
@@ -231,13 +236,26 @@ def _errors(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) 
 
             def error(index: int, gray: bool = kind == "gray") -> float:
                 clean = torch.from_numpy(patches.centre(index, size, gray=gray))[None]
-                noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(index))
-                with torch.no_grad():
-                    estimate = denoiser((clean + sigma * noise).to(habits.device), sigma).cpu()
-                return float((estimate - clean).square().mean())
+                return _error(denoiser, clean, sigma, torch.Generator().manual_seed(index), habits.device)
 
-            errors[kind] = list(run(error, indices))
+            errors[kind] = [value for value in run(error, indices) if not math.isnan(value)]
     return errors
+
+
+@torch.no_grad()
+def _error(denoiser: Denoiser, clean: Tensor, sigma: float, generator: torch.Generator, device: torch.device) -> float:
+    """Mean squared error of one image; NaN where nothing of it was perturbed."""
+    noise = torch.randn(clean.shape, generator=generator)
+    if not denoiser.card.network.given:
+        estimate = denoiser((clean + sigma * noise).to(device), sigma).cpu()
+        return float((estimate - clean).square().mean())
+    y, mask, noise_of_y = parse(denoiser.card.perturbation)(clean, generator)
+    denoise = denoiser.given(y.to(device), None if mask is None else mask.to(device), noise_of_y)
+    level = denoise.blind if sigma == math.inf else torch.tensor([sigma])
+    estimate = denoise((clean + level.cpu() * noise).to(device), level.to(device)).cpu()
+    square = (estimate - clean).square().mean(1, keepdim=True)
+    erased = mask is not None and noise_of_y is not None and float(noise_of_y) == 0
+    return float(square[~mask].mean() if mask is not None and erased else square.mean())
 
 
 def _check_validation(held_out: Patches) -> None:
@@ -249,7 +267,9 @@ def _check_validation(held_out: Patches) -> None:
 
 
 def _middle(settings: FitSettings) -> float:
-    """Return the noise level to watch: the middle of what is trained."""
+    """Return the noise level to watch: the middle of what is trained; of a conditional model, the best guess."""
+    if settings.network.given:
+        return math.inf
     level = getattr(parse(settings.perturb), "sigma", 0.1)
     return (level.low + level.high) / 2 if isinstance(level, Range) else float(level)
 

@@ -79,7 +79,7 @@ def evaluate(
         "images": len(results),
         **{
             key: _mean(result[key] for result in results)
-            for key in ("psnr", "ssim", "psnr_perturbed", "ssim_perturbed")
+            for key in ("psnr", "ssim", "psnr_perturbed", "ssim_perturbed", "psnr_missing")
         },
         "per_image": results,
         "failures": failures,
@@ -90,6 +90,7 @@ def evaluate(
         click.echo(
             f"{len(results)} images, {perturbation}: PSNR {summary['psnr']:.2f} dB (perturbed "
             f"{summary['psnr_perturbed']:.2f}), SSIM {summary['ssim']:.4f} ({summary['ssim_perturbed']:.4f})"
+            + ("" if summary["psnr_missing"] is None else f", of what was missing {summary['psnr_missing']:.2f} dB")
         )
     sys.exit(exit_code(results, failures))
 

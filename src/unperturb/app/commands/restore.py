@@ -8,13 +8,12 @@ import click
 from unperturb.app.batch import Told, exit_code, run_files
 from unperturb.app.options import (
     as_compute,
-    as_sigma,
+    as_looking,
     compute_options,
     echo_json,
     json_option,
-    model_option,
+    looking_options,
     output_option,
-    sigma_option,
 )
 from unperturb.app.outputs import Job, plan
 
@@ -22,8 +21,7 @@ from unperturb.app.outputs import Job, plan
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option
-@model_option
-@sigma_option
+@looking_options
 @click.option(
     "--quality",
     type=click.Choice(["fast", "best"]),
@@ -46,8 +44,10 @@ from unperturb.app.outputs import Job, plan
 def restore(
     inputs: tuple[Path, ...],
     output: Path | None,
-    model: str,
-    sigma: str,
+    model: str | None,
+    sigma: float | None,
+    missing: str | None,
+    perturb: str | None,
     quality: str,
     compare: bool,
     suffix: str | None,
@@ -58,22 +58,22 @@ def restore(
     tile: str,
     as_json: bool,
 ) -> None:
-    """Restore INPUTS, image files or folders of them, from noise.
+    """Restore INPUTS, image files or folders of them, from noise, or fill in what is missing of them.
 
-    The result keeps size, bit depth, channels, format and metadata of its input.
+    The result keeps size, bit depth, channels, format and metadata of its input. With --missing, pixels that are there
+    stay as they are, unless --sigma says that there is noise in them.
     """
-    level = as_sigma(sigma)
     jobs = plan(inputs, output, "restored", f".{suffix}" if suffix else None, compare=compare, overwrite=overwrite)
     if dry_run:
         _tell([_planned(job) for job in jobs], [], as_json=as_json)
         return
 
     from unperturb.app.restoring import Restoring
-    from unperturb.model.checkpoint import load
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    restoring = Restoring(load(model), level, quality, as_compute(device, precision, tile), overwrite)
+    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile))
+    restoring = Restoring(looking, quality, overwrite)
     results, failures, seconds = run_files("restoring", jobs, restoring)
     _tell(results, failures, as_json=as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))

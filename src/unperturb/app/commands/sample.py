@@ -8,14 +8,13 @@ import click
 from unperturb.app.batch import Told, exit_code, run_files
 from unperturb.app.options import (
     as_compute,
-    as_sigma,
+    as_looking,
     compute_options,
     echo_json,
     json_option,
-    model_option,
+    looking_options,
     output_option,
     sampling_options,
-    sigma_option,
 )
 from unperturb.app.outputs import plan
 
@@ -23,8 +22,7 @@ from unperturb.app.outputs import plan
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option
-@model_option
-@sigma_option
+@looking_options
 @sampling_options
 @click.option(
     "--format",
@@ -40,8 +38,10 @@ from unperturb.app.outputs import plan
 def sample(
     inputs: tuple[Path, ...],
     output: Path | None,
-    model: str,
-    sigma: str,
+    model: str | None,
+    sigma: float | None,
+    missing: str | None,
+    perturb: str | None,
     n_samples: int,
     steps: int,
     seed: int,
@@ -53,12 +53,11 @@ def sample(
     tile: str,
     as_json: bool,
 ) -> None:
-    """Draw what INPUTS, noisy image files or folders of them, could have been without noise.
+    """Draw what INPUTS, noisy image files or folders of them, could have been without noise, or where pixels are missing.
 
-    Every draw is as sharp as a clean image, and they differ where the noise leaves open what was there; their average is
+    Every draw is as sharp as a clean image, and they differ where the answer is open; their average is
     what `restore` answers. A sheet shows them side by side where they differ most. The same seed gives the same draws.
     """
-    level = as_sigma(sigma)
     endings = [(f"sample{number:02}", None) for number in range(2, n_samples + 1)]
     jobs = plan(
         inputs,
@@ -74,13 +73,12 @@ def sample(
 
     from unperturb.app.drawing import Drawing
     from unperturb.app.observing import check_mean
-    from unperturb.model.checkpoint import load
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    denoiser = load(model)
-    check_mean(denoiser)
-    drawing = Drawing(denoiser, level, n_samples, steps, seed, as_compute(device, precision, tile), overwrite)
+    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile))
+    check_mean(looking.denoise)
+    drawing = Drawing(looking, n_samples, steps, seed, overwrite)
     results, failures, seconds = run_files("drawing", jobs, drawing)
     _tell(results, failures, as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))
@@ -96,3 +94,5 @@ def _tell(results: list[Told], failures: list[dict[str, str]], as_json: bool, se
             click.echo(file)
         if "sheet" in result:
             click.echo(result["sheet"])
+        if "note" in result:
+            click.echo(f"unperturb: {result['note']}", err=True)

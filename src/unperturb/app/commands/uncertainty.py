@@ -9,14 +9,13 @@ import click
 from unperturb.app.batch import Told, exit_code, run_files
 from unperturb.app.options import (
     as_compute,
-    as_sigma,
+    as_looking,
     compute_options,
     echo_json,
     json_option,
-    model_option,
+    looking_options,
     output_option,
     sampling_options,
-    sigma_option,
 )
 from unperturb.app.outputs import plan
 
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option
-@model_option
-@sigma_option
+@looking_options
 @sampling_options
 @click.option("--components", default=4, type=click.IntRange(1, 64), show_default=True, help="How many directions.")
 @click.option(
@@ -41,8 +39,10 @@ if TYPE_CHECKING:
 def uncertainty(
     inputs: tuple[Path, ...],
     output: Path | None,
-    model: str,
-    sigma: str,
+    model: str | None,
+    sigma: float | None,
+    missing: str | None,
+    perturb: str | None,
     n_samples: int,
     steps: int,
     seed: int,
@@ -61,7 +61,7 @@ def uncertainty(
     units), and a report to read in a browser: draws, places where there is more than one answer, whether the noise is
     what was assumed, and a verdict in plain words.
     """
-    level, part = as_sigma(sigma), _region(region)
+    part = _region(region)
     if n_samples < 2:
         raise click.UsageError("a standard deviation takes at least 2 draws")
     more = [("components", ".tiff"), ("report", ".html")]
@@ -74,15 +74,12 @@ def uncertainty(
     from unperturb.app.examining import Examining
     from unperturb.app.observing import check_mean
     from unperturb.infer.interval import Drawing
-    from unperturb.model.checkpoint import load
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    compute = as_compute(device, precision, tile)
-    drawing = Drawing(n_samples, steps)
-    denoiser = load(model)
-    check_mean(denoiser)
-    examining = Examining(denoiser, level, drawing, seed, components, part, compute, overwrite)
+    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile))
+    check_mean(looking.denoise)
+    examining = Examining(looking, Drawing(n_samples, steps), seed, components, part, overwrite)
     results, failures, seconds = run_files("examining", jobs, examining)
     _tell(results, failures, as_json=as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))

@@ -1,0 +1,200 @@
+"""An array as people have them, of any size, gray or in colour, as a `Posterior`, and the way back.
+
+Which posterior depends on what was done to the array, and on what the model is:
+
+    noise                                   Posterior(denoise, values, sigma)
+    anything, and a conditional model       the model is bound to the values, and the start says nothing
+    missing values, blur, lost resolution,  approximately, by `unperturb.infer.condition`
+    and a model of noise alone
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unperturb.data.noise import estimate_sigma
+from unperturb.errors import UsageError
+from unperturb.infer.condition import observed_posterior
+from unperturb.infer.posterior import Posterior, blind_posterior
+from unperturb.infer.tiled import Compute, Tiled, unet_settings
+from unperturb.model.denoiser import Denoise, Denoiser
+from unperturb.model.linear import Likelihood, likelihood_of, mask_operator
+from unperturb.model.perturbation import Gaussian, Perturbation
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An array as a `Posterior`, and the way back.
+
+    Attributes
+    ----------
+    posterior
+        Over a batch of one signal with all channels; or, where the denoiser does not take the channels together, over
+        one signal a channel.
+    shape
+        Of the array, with its channels in front.
+    channel_axis
+        Where they were.
+    """
+
+    posterior: Posterior
+    shape: tuple[int, ...]
+    channel_axis: int | None
+
+    def to_array(self, signal: Tensor) -> FloatArray:
+        """Return a signal of the posterior, ``(batch, channel, *space)``, in the array's own layout, float32."""
+        planes = signal.reshape(-1, *signal.shape[2:]).numpy()
+        planes = np.broadcast_to(planes, self.shape)
+        return np.array(planes[0] if self.channel_axis is None else np.moveaxis(planes, 0, self.channel_axis))
+
+    def to_signal(self, values: NDArray[Any]) -> Tensor:
+        """Return an array of the layout that was observed as a signal of the posterior."""
+        planes = values[None] if self.channel_axis is None else np.moveaxis(values, self.channel_axis, 0)
+        start = self.posterior.start
+        kept = planes[: start.shape[0] * start.shape[1]]
+        return torch.from_numpy(np.ascontiguousarray(kept, dtype=np.float32)).reshape(start.shape)
+
+
+def observe(
+    values: NDArray[Any],
+    denoise: Denoise,
+    sigma: float | NDArray[Any] | None = None,
+    *,
+    channel_axis: int | None = None,
+    missing: NDArray[np.bool_] | None = None,
+    perturbation: Perturbation | None = None,
+    compute: Compute | None = None,
+) -> Observation:
+    """Make a `Posterior` of noisy or otherwise perturbed values.
+
+    Parameters
+    ----------
+    values
+        ``(*space)`` or with one axis of channels; any real type, in any units.
+    denoise
+        A `Denoiser`, or any ``denoise(x, sigma) -> mean``.
+    sigma
+        Standard deviation of the noise in the units of `values`: a number, or a map of the shape of the space.
+        Estimated where it is None. A conditional denoiser finds out by itself what noise there is; where values are
+        missing it is told whether there is any: None and 0 mean that those which are there are kept as they are.
+    channel_axis
+        The axis of channels, if there is one. Channels that the denoiser does not take together are signals of their
+        own.
+    missing
+        Boolean, of the shape of the space: True where values are missing, whatever stands there.
+    perturbation
+        What was done to the values, where it is known, for a model of noise alone: with blur or lost resolution, and
+        Gaussian noise after it, the answer is approximate (`unperturb.infer.condition`), and so it is with missing
+        values. A conditional model knows what it was trained for.
+    compute
+        Device, precision, tiles.
+
+    Raises
+    ------
+    UsageError
+        Where an argument is wrong, or a value is not finite.
+    """
+    planes = _channels_first(values, channel_axis, missing)
+    settings = unet_settings(denoise)
+    # A gray image stored as colour holds one noise three times; the denoiser would take it for three.
+    same = len(planes) > 1 and settings is not None and bool((planes[1:] == planes[:1]).all())
+    start = torch.from_numpy(planes[:1] if same else planes)
+    together = settings is None or settings.channels == len(start)
+    start = start[None] if together else start[:, None]
+    if is_conditional(denoise):
+        posterior = _conditioned(denoise, start, sigma, missing, compute)
+    elif missing is None and (perturbation is None or isinstance(perturbation, Gaussian)):
+        level = _level(values, channel_axis, _noise_of(perturbation, sigma), planes.shape[1:])
+        posterior = Posterior(Tiled(denoise, compute), start, level)
+    else:
+        posterior = observed_posterior(denoise, _likelihood(start, sigma, missing, perturbation), compute=compute)
+    return Observation(posterior, planes.shape, channel_axis)
+
+
+def is_conditional(denoise: Denoise) -> TypeGuard[Denoiser]:
+    """Whether a denoise function is a model that has to be given an observation first."""
+    return isinstance(denoise, Denoiser) and denoise.card.network.given
+
+
+def as_sigma(values: NDArray[Any], channel_axis: int | None, sigma: float | None) -> float:
+    """Return the noise level: as given, or estimated from the values."""
+    return estimate_sigma(values, channel_axis) if sigma is None else sigma
+
+
+def _conditioned(
+    denoise: Denoiser,
+    seen: Tensor,
+    sigma: float | NDArray[Any] | None,
+    missing: NDArray[np.bool_] | None,
+    compute: Compute | None,
+) -> Posterior:
+    if isinstance(sigma, np.ndarray):
+        raise UsageError("a conditional model takes one noise level, not a map")
+    if missing is None:
+        return blind_posterior(denoise.given(seen), compute)
+    observed = torch.from_numpy(~missing)[None, None].expand(len(seen), 1, *missing.shape)
+    return blind_posterior(denoise.given(seen, observed, 0.0 if sigma is None else sigma), compute)
+
+
+def _noise_of(perturbation: Perturbation | None, sigma: float | NDArray[Any] | None) -> float | NDArray[Any] | None:
+    """Return the noise level that was told, or that a perturbation states."""
+    stated = perturbation.sigma if isinstance(perturbation, Gaussian) else None
+    return stated if sigma is None and isinstance(stated, float) else sigma
+
+
+def _likelihood(
+    seen: Tensor,
+    sigma: float | NDArray[Any] | None,
+    missing: NDArray[np.bool_] | None,
+    perturbation: Perturbation | None,
+) -> Likelihood:
+    """Return what was seen, for a model of noise alone."""
+    if isinstance(sigma, np.ndarray):
+        raise UsageError("with missing values, or blur, there is one noise level, not a map")
+    mask = None if missing is None else torch.from_numpy(~missing)[None, None]
+    if perturbation is not None:
+        return likelihood_of(perturbation, seen, mask)
+    assert mask is not None
+    return Likelihood(mask_operator(mask), seen, 0.0 if sigma is None else sigma)
+
+
+def _channels_first(
+    values: NDArray[Any], channel_axis: int | None, missing: NDArray[np.bool_] | None = None
+) -> FloatArray:
+    if values.size == 0:
+        raise UsageError("there is nothing to restore: the array is empty")
+    planes = values[None] if channel_axis is None else np.moveaxis(values, channel_axis, 0)
+    planes = np.require(planes, np.float32, ["C", "W"])
+    if missing is not None:
+        if missing.dtype != bool or missing.shape != planes.shape[1:]:
+            raise UsageError(
+                f"what is missing is told by a boolean array of shape {planes.shape[1:]}; got {missing.dtype} of shape "
+                f"{missing.shape}"
+            )
+        planes = np.where(missing, np.float32(0), planes)
+    if not np.isfinite(planes).all():
+        raise UsageError("some values are NaN or infinite; replace them before restoring")
+    return planes
+
+
+def _level(
+    values: NDArray[Any], channel_axis: int | None, sigma: float | NDArray[Any] | None, shape: tuple[int, ...]
+) -> Tensor:
+    """Return the noise level as a number or as a map ``(1, 1, *space)``."""
+    if not isinstance(sigma, np.ndarray):
+        level = as_sigma(values, channel_axis, sigma)
+        if not (np.isfinite(level) and level >= 0):
+            raise UsageError(f"sigma is a finite number of at least 0; got {sigma}")
+        return torch.tensor(float(level))
+    level_map = np.require(sigma, np.float32, ["C", "W"])
+    if level_map.shape != shape:
+        raise UsageError(f"a map of sigma has the shape of the space, {shape}; got {level_map.shape}")
+    if not (np.isfinite(level_map).all() and (level_map >= 0).all()):
+        raise UsageError("a map of sigma holds finite numbers of at least 0")
+    return torch.from_numpy(level_map)[None, None]

@@ -1,0 +1,139 @@
+"""What a conditional network is shown of the observation y, beside the noisy signal x.
+
+The values of y, with what was erased filled in from around it; the mask, which says what was observed; and how far
+off the filling may be. The filling is no answer, only a start from which less is left to learn: every hole takes the
+mean of what is observed near it, found on a pyramid of ever coarser means ("pull-push": Gortler, Grzeszczuk, Szeliski
+and Cohen, "The lumigraph", 1996, section 3.4). Its error is measured where it is known: the pattern of holes is moved,
+more of y taken away by it, filled in, and compared.
+
+All of it is homogeneous: where y is multiplied by a number, values, scale and error are, and the mask is what it was.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unperturb.errors import UsageError
+
+BLIND = 20.0
+"""Noise of so many times the scale, and more, says nothing of the signal: x is not looked at there."""
+
+ERRORS = (0.04, 0.4)
+"""Least and largest error of a filling, in units of the scale."""
+
+ELSEWHERE = 0.15
+"""The same where nothing of an image is erased, and its perturbation is another."""
+
+MOVES = (0.382, 0.146)
+"""Shares of the length of every axis by which patterns of holes are moved."""
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """An observation as a network takes it.
+
+    Attributes
+    ----------
+    values
+        ``(batch, channel, *space)`` or ``(batch, feature)``; erased components filled in.
+    mask
+        ``(batch, 1, *space)`` or ``(batch, feature)``, in the type of the values: 1 where observed, 0 where erased.
+    scale
+        ``(batch,)``: half the root of the mean square of what was observed; 1 where nothing was. For vectors always 1.
+    error
+        ``(batch,)``: how far off the values may be, as what was observed tells. For vectors always 1.
+    """
+
+    values: Tensor
+    mask: Tensor
+    scale: Tensor
+    error: Tensor
+
+    def rows(self, items: list[int]) -> "Given":
+        """Return some items of the batch, in this order; an item may come several times."""
+        return Given(self.values[items], self.mask[items], self.scale[items], self.error[items])
+
+    def window(self, space: tuple[slice, ...]) -> "Given":
+        """Return a part of space; scale and error stay those of the whole."""
+        part = (slice(None), slice(None), *space)
+        return Given(self.values[part], self.mask[part], self.scale, self.error)
+
+    def to(self, like: Tensor) -> "Given":
+        """Return it in the type and on the device of a tensor."""
+        return Given(self.values.to(like), self.mask.to(like), self.scale.to(like), self.error.to(like))
+
+
+def show(values: Tensor, mask: Tensor | None = None) -> Given:
+    """Make of an observation what a network is shown of it.
+
+    Parameters
+    ----------
+    values
+        ``(batch, channel, *space)`` or ``(batch, feature)``. What they are where the mask says erased makes no
+        difference, NaN included.
+    mask
+        Boolean, True where observed: ``(batch or 1, 1, *space)``, or ``(batch or 1, feature)`` for vectors; None where
+        everything was observed.
+
+    Raises
+    ------
+    UsageError
+        Where the mask is not boolean or does not fit, or an observed value is not finite.
+    """
+    shape = values.shape if values.ndim == 2 else (len(values), 1, *values.shape[2:])
+    observed = torch.ones(shape, dtype=torch.bool, device=values.device) if mask is None else mask
+    if observed.dtype != torch.bool or observed.shape[1:] != shape[1:] or len(observed) not in (1, len(values)):
+        raise UsageError(
+            f"a mask is boolean, of shape {tuple(shape)} for values of shape {tuple(values.shape)}; got "
+            f"{observed.dtype} of shape {tuple(observed.shape)}"
+        )
+    observed = observed.expand(shape)
+    seen = values.masked_fill(~observed, 0)
+    if not seen.isfinite().all():
+        raise UsageError("some observed values are NaN or infinite; mark them as missing, or replace them")
+    if values.ndim == 2:
+        return Given(seen, observed.to(values), values.new_ones(len(values)), values.new_ones(len(values)))
+    count = observed.flatten(1).sum(1) * values.shape[1]
+    square = seen.square().flatten(1).sum(1) / count.clamp(min=1)
+    scale = torch.where(square > 0, square.sqrt() / 2, torch.ones_like(square))
+    return Given(filled(seen, observed), observed.to(values), scale, _error(seen, observed, scale))
+
+
+def filled(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values with what was erased filled in smoothly; 0 where nothing was observed.
+
+    Parameters
+    ----------
+    values
+        ``(batch, channel, *space)``, finite, 0 where erased.
+    mask
+        Boolean, ``(batch, 1, *space)``.
+    """
+    space = values.shape[2:]
+    if mask.all() or max(space) == 1:
+        return values
+    sides = [min(2, length) for length in space]
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[len(space) - 1]
+    share = pool(mask.to(values), sides, ceil_mode=True)
+    means = pool(values, sides, ceil_mode=True) / share.clamp(min=1e-6)
+    coarse = filled(means, share > 0)
+    mode = ("linear", "bilinear", "trilinear")[len(space) - 1]
+    return torch.where(mask, values, functional.interpolate(coarse, space, mode=mode, align_corners=False))
+
+
+def _error(seen: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
+    """Return how far off the filling may be, ``(batch,)``."""
+    if observed.all():
+        return ELSEWHERE * scale
+    square, count = torch.zeros_like(scale), torch.zeros_like(scale)
+    axes = tuple(range(2, observed.ndim))
+    for share in MOVES:
+        left = observed & observed.roll([round(share * length) for length in observed.shape[2:]], axes)
+        tested = (observed & ~left).expand_as(seen)
+        gap = (filled(seen.masked_fill(~left, 0), left) - seen).masked_fill(~tested, 0)
+        square += gap.square().flatten(1).sum(1)
+        count += tested.flatten(1).sum(1)
+    low, high = (share * scale for share in ERRORS)
+    return torch.where(count > 0, (square / count.clamp(min=1)).sqrt(), ELSEWHERE * scale).clamp(low, high)

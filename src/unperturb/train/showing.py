@@ -1,0 +1,143 @@
+"""What one item is learned from: the clean signal, the noisy one, and, for a conditional network, what it is shown.
+
+Gaussian noise of known level is a task by itself: x = clean + σ n, with σ drawn by the perturbation.
+
+Any other perturbation makes an observation y, and the task is E[clean | x, y] at every noise level of x = clean + σ n
+that a draw will have to find its way through: with s the scale of what was observed, ln(σ/s) is uniform between the
+ends of `RANGE`. In a share of `UNSEEING` items x says nothing. There the answer is E[clean | y] alone, the best guess;
+it is what most people ask for, and the hardest.
+
+What was observed without noise will be kept as it is, so that errors count elsewhere alone. They are measured in units
+of what is to be expected, so that an image of which a tenth is missing teaches as much as one of which little is left.
+This may depend on y, never on what is hidden, or the answer would no longer be a mean:
+
+    w² = 1 / (1/σ² + 1/e²),        e: how far off y may be by itself (`Given.error`)
+
+A crop stands for the image that it will be part of, whose e is another: what the network is told of it is multiplied by
+a number between 1/2 and 2, drawn an item.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from unperturb.model.given import BLIND, Given, show
+from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturbation
+
+RANGE = (0.02, BLIND)
+"""Least and largest noise in x, in units of the scale."""
+
+UNSEEING = 0.4
+"""Share of the items whose x says nothing."""
+
+VECTORS = 0.4
+"""What e is for vectors, in units of their scale."""
+
+LEAST = 0.02
+"""Errors are measured in units of so much of the scale at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be learned from a batch of signals.
+
+    Attributes
+    ----------
+    clean, x
+        ``(batch, …)``: clean signals, and noisy ones.
+    sigma
+        ``(batch,)``, of the noise in `x`.
+    given
+        What a conditional network is shown of y.
+    known
+        Boolean, shape of `clean`: what need not be learned. None where nothing is known.
+    unit
+        ``(batch,)``: what errors, values and `weigh` are measured in.
+    weigh
+        ``(batch,)``: the noise level for which errors are weighed.
+    """
+
+    clean: Tensor
+    x: Tensor
+    sigma: Tensor
+    given: Given | None
+    known: Tensor | None
+    unit: Tensor
+    weigh: Tensor
+
+    def to(self, device: torch.device) -> "Task":
+        """Return it on a device."""
+        clean, x, sigma, unit, weigh = (
+            part.to(device, non_blocking=True) for part in (self.clean, self.x, self.sigma, self.unit, self.weigh)
+        )
+        known = None if self.known is None else self.known.to(device)
+        return Task(clean, x, sigma, None if self.given is None else self.given.to(clean), known, unit, weigh)
+
+    def measured(self, estimate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return estimate, truth and noise level as an objective takes them, in units of `unit`."""
+        estimate = estimate.float()
+        if self.given is None:
+            return estimate, self.clean, self.weigh
+        if self.known is not None:
+            estimate = torch.where(self.known, self.clean, estimate)
+        unit = _per_item(self.unit, estimate)
+        return estimate / unit, self.clean / unit, self.weigh / self.unit
+
+
+def says_all(perturbation: Perturbation) -> bool:
+    """Whether a perturbation is Gaussian noise of known level and nothing else, so that a plain denoiser undoes it."""
+    if isinstance(perturbation, Composition | Choice):
+        return all(says_all(part) for part in perturbation.parts)
+    return isinstance(perturbation, Gaussian)
+
+
+def noise_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator) -> Task:
+    """Return the task of taking away Gaussian noise; `perturb` is one that `says_all`."""
+    x, _, sigma = perturb(clean, generator)
+    assert sigma is not None
+    return Task(clean, x, sigma, None, None, torch.ones_like(sigma), sigma)
+
+
+def shown_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator) -> Task:
+    """Return the task of a conditional network, `perturb` being anything."""
+    y, mask, noise_of_y = perturb(clean, generator)
+    seen = show(y, mask)
+    chance, place, factor = torch.rand(3, len(clean), generator=generator)
+    expected = seen.error if clean.ndim > 2 else VECTORS * seen.scale
+    if clean.ndim > 2:
+        seen = replace(seen, error=seen.error * torch.exp((2 * factor - 1) * math.log(2)))
+    low, high = map(math.log, RANGE)
+    sigma = seen.scale * torch.where(chance < UNSEEING, BLIND, torch.exp(low + (high - low) * place))
+    noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+    x = clean + _per_item(sigma, clean) * noise
+    unit = torch.hypot(sigma * expected / torch.hypot(sigma, expected), LEAST * seen.scale)
+    known = None
+    if mask is not None and noise_of_y is not None:
+        known = mask.expand_as(clean) & _per_item(noise_of_y == 0, clean)
+        # The mean over all components is to be one over those that count.
+        unit = unit * (1 - known.flatten(1).float().mean(1)).clamp(min=1e-3).sqrt()
+    return Task(clean, x, sigma, seen, known, unit, unit)
+
+
+def joined(tasks: Sequence[Task]) -> Task:
+    """Return several tasks, of signals of one shape, as one."""
+    clean, x, sigma, unit, weigh = (
+        torch.cat([getattr(task, name) for task in tasks]) for name in ("clean", "x", "sigma", "unit", "weigh")
+    )
+    known = None
+    if any(task.known is not None for task in tasks):
+        known = torch.cat(
+            [torch.zeros_like(task.clean, dtype=torch.bool) if task.known is None else task.known for task in tasks]
+        )
+    given = [task.given for task in tasks if task.given is not None]
+    if not given:
+        return Task(clean, x, sigma, None, known, unit, weigh)
+    parts = (torch.cat([getattr(each, name) for each in given]) for name in ("values", "mask", "scale", "error"))
+    return Task(clean, x, sigma, Given(*parts), known, unit, weigh)
+
+
+def _per_item(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *(1,) * (like.ndim - 1))
