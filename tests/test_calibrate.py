@@ -421,15 +421,18 @@ def test_the_middle_of_an_image_is_tried_and_colour_kept_apart():
 
 
 def test_a_score_is_a_distance_in_spreads():
-    """Break: 0/0 left as it is."""
+    """What is known exactly, and right, needs no interval, and is not counted.
+
+    Breaks: 0/0 left as it is; what is known exactly counted as covered.
+    """
     mean, clean, draws = torch.zeros(1, 2), torch.tensor([[0.3, 0.0]]), torch.tensor([[[0.1, 0.0]], [[-0.1, 0.0]]])
     flat = Statistic("second", lambda x: x[:, 1:], linear=True)
     off = Statistic("third", lambda x: x[:, 1:] * 0 + (x[:, :1] > 0.2), linear=True)
     scores, spreads = score(known(mean, 0.0), clean, draws, [flat, off])
-    assert scores["pixel"].tolist() == pytest.approx([3, 0])
-    assert scores["second"].tolist() == [0]  # nothing varies, and nothing should
+    assert scores["pixel"].tolist() == pytest.approx([3])
+    assert "second" not in scores  # nothing varies, and nothing should
     assert scores["third"].tolist() == [math.inf]  # nothing varies, and something should have
-    assert spreads["pixel"] == pytest.approx(0.05)
+    assert spreads["pixel"] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("sigmas", [[], [0.0], [0.1, -1], [math.inf]])

@@ -255,6 +255,25 @@ def test_specs_read_and_written_give_themselves(word):
     assert str(parse(word.spec)) == word.spec.replace("=1.0", "=1")
 
 
+# --- Law 12: loss identities ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.5])
+def test_a_second_noisy_copy_teaches_what_the_clean_one_would(sigma):
+    """For any fixed f, E‖f(y₁) − y₂‖² − E‖f(y₁) − x‖² = σ² a component: the same f is best for both.
+
+    Breaks: the same noise in both copies; the noise of the second half as strong as that of the first.
+    """
+    generator = torch.Generator().manual_seed(3)
+    noise = parse(f"gaussian:sigma={sigma}")
+    clean = torch.rand(2000, 1, 8, 8, generator=generator)
+    first, second = (noise(clean, generator).values for _ in range(2))
+    with torch.no_grad():
+        answer = Denoiser(Card(UNetSettings(widths=(4,), blocks=1)))(first, sigma) - 0.1
+    gap = (answer - second).square() - (answer - clean).square()
+    assert_within_4_se(gap.double().flatten(1).mean(1), sigma**2)
+
+
 # --- Law 11: homogeneity ----------------------------------------------------------------------------------------------
 
 SMALL = [

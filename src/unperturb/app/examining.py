@@ -1,6 +1,6 @@
 """From one image file to what is known of its answer: a map, components, and a report that says it in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,10 +26,10 @@ from unperturb.infer.interval import (
 )
 from unperturb.infer.interval import region_mean as region_mean_of
 from unperturb.infer.observe import Observation
-from unperturb.infer.places import look, surroundings, widest_windows
+from unperturb.infer.places import FEW, Place, can_be_cut, look, of_gaps, surroundings, widest_windows
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.residual import Residual, residual
-from unperturb.infer.sample import STEPS
+from unperturb.infer.sample import STEPS, sample
 from unperturb.infer.tiled import Tiled
 from unperturb.infer.uncertainty import Components, components, components_of_draws
 from unperturb.model.denoiser import Card, Denoiser
@@ -119,9 +119,9 @@ class Examining:
         spread = pixel_spread(posterior, draws)
         calibration = self._calibration(posterior, PIXEL)
         half = None if calibration is None else calibration.scale(level_of(posterior)).to(spread) * spread
-        first = replace(posterior, start=posterior.start[:1])
+        first = _first(posterior)
         windows = [window for window in widest_windows(spread[0], SIDE, PLACES) if spread[0][:, *window].any()]
-        places = [look(first, window, n_draws=_affordable(first, window), seed=self.seed) for window in windows]
+        places = self._places(first, windows, draws[:, :1])
         directions, window = self._directions(first, (draws - posterior.mean)[:, 0])
         index = next(iter(np.ndindex(recording.stack_shape)))
         return Findings(
@@ -150,6 +150,18 @@ class Examining:
                 "seed": self.seed,
             },
         )
+
+    def _places(self, posterior: Posterior, windows: Sequence[tuple[slice, ...]], draws: torch.Tensor) -> list[Place]:
+        """Look at windows of one signal, of which there are draws."""
+        if can_be_cut(posterior):
+            return [
+                look(posterior, window, n_draws=_affordable(posterior, window), seed=self.seed) for window in windows
+            ]
+        if windows and len(draws) < FEW:  # of the whole, once for all windows
+            more = sample(posterior, range(len(draws), FEW), steps=self.drawing.steps, seed=self.seed)
+            draws = torch.cat([draws, more])
+        gaps = (draws - posterior.mean)[:, 0]
+        return [of_gaps(window, gaps[(slice(None), slice(None), *window)]) for window in windows]
 
     def _calibration(self, posterior: Posterior, statistic: str) -> Calibration | None:
         try:
@@ -199,6 +211,12 @@ class Examining:
             return RegionMean(means, None)
         low, high, _ = interval(posterior, draws, statistic, calibration)
         return RegionMean(means, tuple(((high - low) / 2).flatten().tolist()))
+
+
+def _first(posterior: Posterior) -> Posterior:
+    """Return the posterior of the first signal of a batch alone."""
+    level = posterior.level_map
+    return replace(posterior, start=posterior.start[:1], sigma=level[:1] if level.ndim else level)
 
 
 def _precise(posterior: Posterior) -> Posterior:

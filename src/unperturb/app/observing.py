@@ -78,6 +78,11 @@ class Looking:
     compute: Compute = field(default_factory=Compute)
 
     @property
+    def undoes(self) -> bool:
+        """Whether something is undone in what was observed as well."""
+        return self.perturbation is not None and not is_conditional(self.denoise)
+
+    @property
     def caveat(self) -> str | None:
         """What has to be said of answers that are approximate; None where they are not."""
         plain = self.missing is None and (self.perturbation is None or isinstance(self.perturbation, Gaussian))
@@ -152,7 +157,7 @@ class Seen:
     def answered(self, planes: Iterable[tuple[Index, NDArray[Any]]]) -> Recording:
         """Return the recording with answers for its planes; where pixels are missing, the others stay as they were."""
         answer = self.recording.with_planes(planes)
-        if self.missing is None or self.looking.sigma:
+        if self.missing is None or self.looking.sigma or self.looking.undoes:
             return answer
         values = answer.values.copy()
         values[~self.missing] = self.recording.values[~self.missing]

@@ -274,7 +274,7 @@ def _moved(found: Findings, window: tuple[slice, ...], direction: Tensor, offset
     """Return the best guess moved along a direction ``(channel, height, width)`` of a window."""
     change = (offset * direction.to(torch.float32)).numpy()
     moved = found.best.copy()
-    moved[window] += change[0] if moved.ndim == 2 or len(change) == 1 else np.moveaxis(change, 0, -1)
+    moved[window] += change[0] if moved.ndim == 2 else np.moveaxis(change, 0, -1)
     return moved
 
 

@@ -99,15 +99,21 @@ def _not_numbers(recording: Recording, name: str | Path) -> Mask:
 def _of_colour(recording: Recording, mark: str) -> Mask:
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", mark):
         raise UsageError(f"a colour is # and six hexadecimal digits, such as #ff00ff; got {mark!r}")
-    parts = np.array([int(mark[at : at + 2], 16) for at in (1, 3, 5)])
+    parts = np.array([int(mark[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     channels = recording.values.shape[-1] if recording.is_colour else 1
     if channels == 1 and len(set(parts)) > 1:
         raise UsageError(f"{mark} is no gray, and this image has no colours; gray is such as #808080")
-    wanted = (parts[:channels] * (recording.full_scale / 255)).astype(np.float64)
-    if recording.values.dtype.kind == "f":
-        wanted /= 255
-    other = ~np.isclose(recording.values, wanted if recording.is_colour else wanted[0], rtol=0, atol=1e-6)
-    return ~_any_channel(other, recording)
+    wanted = parts[:channels] if recording.is_colour else parts[0]
+    # Of samples with fewer or more bits than 8, the level nearest to the colour; floats are as exact as their type.
+    whole_numbers = recording.values.dtype.kind in "ui"
+    exact = 0.5 / recording.full_scale if whole_numbers else max(1e-6, _precision(recording))
+    return ~_any_channel(~np.isclose(recording.as_float(), wanted, rtol=0, atol=exact), recording)
+
+
+def _precision(recording: Recording) -> float:
+    """Return the distance of neighbouring floats below 1."""
+    dtype = recording.values.dtype
+    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
 
 
 def _marked(recording: Recording, path: Path, name: str | Path) -> Mask:
@@ -117,7 +123,7 @@ def _marked(recording: Recording, path: Path, name: str | Path) -> Mask:
     marks = _any_channel(mask.values != 0, mask)
     shape = recording.values.shape[:-1] if recording.is_colour else recording.values.shape
     if marks.shape not in (shape, shape[-2:]):
-        sizes = " and ".join(f"{each[-1]} × {each[-2]}" for each in (marks.shape, shape))
+        sizes = " and ".join(" × ".join(map(str, reversed(each))) for each in (marks.shape, shape))
         raise FileError(f"the mask {path} does not fit {name}: they are {sizes} pixels")
     return np.broadcast_to(marks, shape).copy()
 

@@ -158,10 +158,12 @@ def _likelihood(
     if isinstance(sigma, np.ndarray):
         raise UsageError("with missing values, or blur, there is one noise level, not a map")
     mask = None if missing is None else torch.from_numpy(~missing)[None, None]
-    if perturbation is not None:
+    if perturbation is not None and not isinstance(perturbation, Gaussian):
         return likelihood_of(perturbation, seen, mask)
     assert mask is not None
-    return Likelihood(mask_operator(mask), seen, 0.0 if sigma is None else sigma)
+    level = _noise_of(perturbation, sigma)
+    assert not isinstance(level, np.ndarray)
+    return Likelihood(mask_operator(mask), seen, 0.0 if level is None else level)
 
 
 def _channels_first(

@@ -139,8 +139,11 @@ def surroundings(
 ) -> tuple[Posterior, tuple[slice, ...]]:
     """Return the posterior of a window with what surrounds it, and where in that the window is.
 
-    What was seen is cut, not the answer: near the cut the denoiser sees less than it could.
+    What was seen is cut, not the answer: near the cut the denoiser sees less than it could. Where it cannot be cut
+    (`can_be_cut`), all of it surrounds the window.
     """
+    if not can_be_cut(posterior):
+        return posterior, window
     space = posterior.start.shape[2:]
     # Networks work on grids of pixels; a margin that begins on a multiple of 16 does not shift them.
     lows = [max(part.start - margin, 0) // 16 * 16 for part in window]
@@ -152,6 +155,15 @@ def surroundings(
         level = level[(slice(None), slice(None), *outer)]
     start = posterior.start[(slice(None), slice(None), *outer)]
     return replace(posterior, denoise=_cut(posterior.denoise, outer), start=start, sigma=level), inside
+
+
+def can_be_cut(posterior: Posterior) -> bool:
+    """Whether a part of the posterior can be looked at alone.
+
+    What was seen through an operator, such as a blur, lies within the denoise function as a whole.
+    """
+    tiled = posterior.denoise
+    return not posterior.blind or (isinstance(tiled, Tiled) and isinstance(tiled.denoise, Conditioned))
 
 
 def _cut(denoise: Denoise, space: tuple[slice, ...]) -> Denoise:

@@ -52,7 +52,8 @@ def restore(
         one.
     missing
         Boolean, of the shape of the space: True where values are missing, whatever stands there. The others come back
-        as they are, bit for bit in float32, unless a `sigma` above 0 says that there is noise in them.
+        as they are, bit for bit in float32, unless a `sigma` above 0, or `perturbation`, says that there is noise in
+        them.
     perturbation
         What was done to the values, where it is known, for a model of noise alone; see `observe`.
     quality
@@ -100,7 +101,8 @@ def restore(
         total = answer if total is None else total + answer
     assert total is not None
     result = total / np.float32(turns)
-    return result if missing is None or sigma else plane.kept(result)
+    undone = perturbation is not None and not is_conditional(denoise)  # then what was observed is not as it was
+    return result if missing is None or sigma or undone else plane.kept(result)
 
 
 @dataclass(frozen=True, eq=False)

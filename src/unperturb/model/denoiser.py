@@ -155,10 +155,11 @@ class Denoiser(nn.Module):
         """
         if not self.card.network.given:
             raise ModelError("this model takes noise alone, and nothing beside it can be given to it")
-        seen = show((y - self.card.offset) / self.card.scale, mask)
-        if mask is None or sigma is None:
+        level = None if sigma is None else torch.as_tensor(sigma, dtype=y.dtype, device=y.device).expand(len(y))
+        seen = show((y - self.card.offset) / self.card.scale, mask, None if level is None else level / self.card.scale)
+        if mask is None or level is None:
             return Conditioned(self, seen)
-        clean = (torch.as_tensor(sigma, device=y.device) == 0).view(-1, *(1,) * (y.ndim - 1))
+        clean = (level == 0).view(-1, *(1,) * (y.ndim - 1))
         kept = (seen.mask > 0) & clean
         return Conditioned(self, seen, torch.where(kept, y, torch.nan)) if kept.any() else Conditioned(self, seen)
 
@@ -247,7 +248,10 @@ class Conditioned:
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level; nothing where it is known exactly."""
         error = self.denoiser.expected_error(sigma, channels)
-        return error if error is None or self.known is None else error * self.known.isnan()
+        if error is None or self.known is None:
+            return error
+        times = len(error) // len(self.known) if error.ndim else 1
+        return error * self.known.isnan().repeat(max(times, 1), *(1,) * (self.known.ndim - 1))
 
 
 def _looked_at(x: Tensor, sigma: Tensor, given: Given) -> Tensor:

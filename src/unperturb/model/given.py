@@ -43,7 +43,8 @@ class Given:
     scale
         ``(batch,)``: half the root of the mean square of what was observed; 1 where nothing was. For vectors always 1.
     error
-        ``(batch,)``: how far off the values may be, as what was observed tells. For vectors always 1.
+        ``(batch, 1, *space)``: how far off the values may be. Where they were observed, the noise they are known to
+        have; elsewhere, what is observed tells. For vectors ``(batch, feature)``, 0 or 1.
     """
 
     values: Tensor
@@ -56,16 +57,16 @@ class Given:
         return Given(self.values[items], self.mask[items], self.scale[items], self.error[items])
 
     def window(self, space: tuple[slice, ...]) -> "Given":
-        """Return a part of space; scale and error stay those of the whole."""
+        """Return a part of space; the scale stays that of the whole."""
         part = (slice(None), slice(None), *space)
-        return Given(self.values[part], self.mask[part], self.scale, self.error)
+        return Given(self.values[part], self.mask[part], self.scale, self.error[part])
 
     def to(self, like: Tensor) -> "Given":
         """Return it in the type and on the device of a tensor."""
         return Given(self.values.to(like), self.mask.to(like), self.scale.to(like), self.error.to(like))
 
 
-def show(values: Tensor, mask: Tensor | None = None) -> Given:
+def show(values: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None) -> Given:
     """Make of an observation what a network is shown of it.
 
     Parameters
@@ -76,6 +77,8 @@ def show(values: Tensor, mask: Tensor | None = None) -> Given:
     mask
         Boolean, True where observed: ``(batch or 1, 1, *space)``, or ``(batch or 1, feature)`` for vectors; None where
         everything was observed.
+    sigma
+        ``(batch,)``, noise of what was observed, where it is known.
 
     Raises
     ------
@@ -94,11 +97,14 @@ def show(values: Tensor, mask: Tensor | None = None) -> Given:
     if not seen.isfinite().all():
         raise UsageError("some observed values are NaN or infinite; mark them as missing, or replace them")
     if values.ndim == 2:
-        return Given(seen, observed.to(values), values.new_ones(len(values)), values.new_ones(len(values)))
+        return Given(seen, observed.to(values), values.new_ones(len(values)), (~observed).to(values))
     count = observed.flatten(1).sum(1) * values.shape[1]
     square = seen.square().flatten(1).sum(1) / count.clamp(min=1)
     scale = torch.where(square > 0, square.sqrt() / 2, torch.ones_like(square))
-    return Given(filled(seen, observed), observed.to(values), scale, _error(seen, observed, scale))
+    error = _error(seen, observed, scale).view(-1, *(1,) * (values.ndim - 1)).expand(shape)
+    if sigma is not None:
+        error = torch.where(observed, sigma.to(values).view(-1, *(1,) * (values.ndim - 1)), error)
+    return Given(filled(seen, observed), observed.to(values), scale, error)
 
 
 def filled(values: Tensor, mask: Tensor) -> Tensor:
@@ -124,7 +130,7 @@ def filled(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _error(seen: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
-    """Return how far off the filling may be, ``(batch,)``."""
+    """Return how far off values that were not observed, or are of unknown noise, may be: ``(batch,)``."""
     if observed.all():
         return ELSEWHERE * scale
     square, count = torch.zeros_like(scale), torch.zeros_like(scale)

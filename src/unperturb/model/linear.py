@@ -208,6 +208,8 @@ def likelihood_of(perturbation: Perturbation, values: Tensor, mask: Tensor | Non
             "which is all that a model of noise can be told"
         )
     sigma = sum(_stated(part, "sigma") ** 2 for part in noise) ** 0.5
+    if mask is not None and not erases:
+        raise UsageError(f"{perturbation}, and values missing besides, is more than a model of noise can be told")
     if erases:
         if mask is None:
             raise UsageError(f"{perturbation} leaves open which components are missing; give a mask as well")

@@ -159,7 +159,7 @@ class UNet(nn.Module):
         self.middle = _blocks(settings, widths[-1])
         self.up = nn.ModuleList(_double(dims, *pair) for pair in zip(widths[1:], widths[:-1], strict=True))
         self.decode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
-        self.tail = _convolution(dims, widths[0], settings.channels * (2 if settings.given else 1) * phases)
+        self.tail = _convolution(dims, widths[0], settings.channels * phases)
         with torch.no_grad():
             self.tail.weight.mul_(0.1)  # the untrained network all but returns its input
         self.register_buffer("_basis", _luminance_basis(settings.channels), persistent=False)
@@ -167,12 +167,12 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor, given: Given | None = None) -> Tensor:
         """Estimate the clean signal.
 
-        A conditional network weighs x, with its noise σ, and y, which may be off by e. With c² = e² / (e² + σ²),
+        A conditional network has two versions of the clean signal: x with its noise σ, and y, which may be off by e.
+        With c² = e² / (e² + σ²) at every place, the two make one, as if the errors of both were noise,
 
-            D = c² x + (1 − c²) y − c N − √(1 − c²) M,        N, M = φ(c x, c σ, y, e · mask)
+            z = c² x + (1 − c²) y,   of noise   u = c σ,        D = z − N(z, u, y, mask)
 
-        so that N is the noise to take from x, as without y, and M the error to take from y (the coefficients are those
-        of Karras et al., 2022, table 1, with y for the mean of the data and e for its spread).
+        From there on it is a denoiser like any other, that is shown y and its mask besides.
 
         Parameters
         ----------
@@ -197,21 +197,17 @@ class UNet(nn.Module):
             x, level = (_padded(values, self.settings.multiple) for values in (x, level))
             estimate = x - self._noise(x, level)
         else:
-            error = given.error.view(-1, *(1,) * (x.ndim - 1))
-            share = error / torch.hypot(error, level)
-            parts = (x, share, share * level, given.values, given.mask * error)
-            x, share, level, shown, mask = (_padded(values, self.settings.multiple) for values in parts)
-            other = (1 - share.square()).clamp(min=0)
-            noise, mistake = self._noise(share * x, level, shown, mask).chunk(2, 1)
-            estimate = share.square() * x + other * shown - share * noise - other.sqrt() * mistake
+            # Of 0 and 0, y is taken.
+            share = (given.error / torch.hypot(given.error, level).clamp(min=1e-30)).square()
+            blend = share * x + (1 - share) * given.values
+            parts = (blend, share.sqrt() * level, given.values, given.mask * given.scale.view(-1, *(1,) * (x.ndim - 1)))
+            blend, level, shown, mask = (_padded(values, self.settings.multiple) for values in parts)
+            estimate = blend - self._noise(blend, level, shown, mask)
         index: tuple[Any, ...] = (..., *(slice(length) for length in shape))
         return estimate[index]
 
     def _noise(self, x: Tensor, *rest: Tensor) -> Tensor:
-        """Return what the network takes for noise in `x`, given its level.
-
-        Where y and its mask are given as well, return what it takes for error in y behind it.
-        """
+        """Return what the network takes for noise in `x`; the rest are its level, and y and its mask where given."""
         channels, factor = x.shape[1], self.settings.shuffle
         basis = self._basis if channels == self.settings.channels else self._basis.new_ones(1, 1)
         # Signals and maps take turns: x, its level, then y, its mask.
@@ -225,8 +221,8 @@ class UNet(nn.Module):
         features = self.middle(features)
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
             features = decode(up(features) + kept.pop())
-        answers = torch.split(shuffle(self.tail(features), factor), self.settings.channels, 1)
-        return torch.cat([torch.einsum("ij,bi...->bj...", basis, answer[:, :channels]) for answer in answers], 1)
+        noise = shuffle(self.tail(features), factor)[:, :channels]
+        return torch.einsum("ij,bi...->bj...", basis, noise)
 
     def _in_basis(self, x: Tensor, basis: Tensor) -> Tensor:
         """Return luminance and colour differences, which are 0 for a gray signal."""

@@ -360,12 +360,10 @@ def _begin_with(denoiser: Denoiser, weights: Denoiser) -> None:
     if was == now:
         denoiser.load_state_dict(weights.state_dict())
     elif isinstance(was, UNetSettings) and replace(was, given=True) == now:
-        known, wanted = weights.state_dict(), denoiser.state_dict()
-        for name in ("network.head.weight", "network.tail.weight"):
-            wider, narrow = wanted[name].clone(), known[name]
-            wider[: narrow.shape[0], : narrow.shape[1]] = narrow
-            known[name] = wider
-        denoiser.load_state_dict(known)
+        known, head = weights.state_dict(), "network.head.weight"
+        wider = torch.zeros_like(denoiser.state_dict()[head])
+        wider[:, : known[head].shape[1]] = known[head]
+        denoiser.load_state_dict({**known, head: wider})
     else:
         raise UsageError("the model to start from has another network than the one to train")
 

@@ -205,7 +205,7 @@ def crops(settings: FitSettings, patches: Patches) -> Draw:
 def validation_psnr(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) -> dict[str, float]:
     """Return the mean PSNR in dB (of a range of 1) over held-out images, by kind of image."""
     errors = _errors(denoiser, patches, sigma, habits)
-    return {kind: float(np.mean(-10 * np.log10(values))) for kind, values in errors.items()}
+    return {kind: float(np.mean(-10 * np.log10(values))) for kind, values in errors.items() if values}
 
 
 def validation_errors(
@@ -219,7 +219,8 @@ def validation_errors(
     found: dict[str, dict[float, float]] = {}
     for level in (*levels, math.inf) if denoiser.card.network.given else levels:
         for kind, values in _errors(denoiser, patches, level, habits).items():
-            found.setdefault(kind, {})[level] = float(np.mean(values))
+            if values:
+                found.setdefault(kind, {})[level] = float(np.mean(values))
     return found
 
 

@@ -30,7 +30,7 @@ from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturba
 RANGE = (0.02, BLIND)
 """Least and largest noise in x, in units of the scale."""
 
-UNSEEING = 0.4
+UNSEEING = 0.65
 """Share of the items whose x says nothing."""
 
 VECTORS = 0.4
@@ -104,11 +104,13 @@ def noise_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator)
 def shown_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator) -> Task:
     """Return the task of a conditional network, `perturb` being anything."""
     y, mask, noise_of_y = perturb(clean, generator)
-    seen = show(y, mask)
+    seen = show(y, mask, noise_of_y)
     chance, place, factor = torch.rand(3, len(clean), generator=generator)
-    expected = seen.error if clean.ndim > 2 else VECTORS * seen.scale
+    expected = seen.error.flatten(1).amax(1) if clean.ndim > 2 else VECTORS * seen.scale
     if clean.ndim > 2:
-        seen = replace(seen, error=seen.error * torch.exp((2 * factor - 1) * math.log(2)))
+        told = seen.error * torch.exp(_per_item(2 * factor - 1, clean) * math.log(2))
+        exact = (seen.mask > 0) if noise_of_y is not None else torch.zeros_like(seen.mask, dtype=torch.bool)
+        seen = replace(seen, error=torch.where(exact, seen.error, told))
     low, high = map(math.log, RANGE)
     sigma = seen.scale * torch.where(chance < UNSEEING, BLIND, torch.exp(low + (high - low) * place))
     noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
@@ -117,8 +119,8 @@ def shown_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator)
     known = None
     if mask is not None and noise_of_y is not None:
         known = mask.expand_as(clean) & _per_item(noise_of_y == 0, clean)
-        # The mean over all components is to be one over those that count.
-        unit = unit * (1 - known.flatten(1).float().mean(1)).clamp(min=1e-3).sqrt()
+        # Where few components count, the mean over all is small, and what it says of the network is largely chance.
+        unit = unit * (1 - known.flatten(1).float().mean(1)).clamp(min=1e-3) ** 0.25
     return Task(clean, x, sigma, seen, known, unit, unit)
 
 
