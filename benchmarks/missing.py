@@ -6,7 +6,8 @@
 
 Of erased pixels the error is that of these alone, and so is the gradient energy, of all pairs of neighbours one of
 which was erased. Draws are judged by their squared error, twice that of the best guess where they are exact, by their
-gradient energy beside that of the clean image, and by how much they differ from each other.
+gradient energy beside that of the clean image, by how much they differ from each other, and by how often the truth
+lies between the least and the greatest of K of them: (K − 1)/(K + 1) of the time, where they are exact.
 """
 
 import json
@@ -127,6 +128,8 @@ class Row:
         Squared difference of two draws over the squared error of the best guess: 2 where they are exact.
     sharpness, sharpness_of_draw
         Gradient energy over that of the clean images.
+    coverage, promise
+        Share of values between the least and the greatest of the draws, and what it is where they are exact.
     kept
         Whether all observed pixels came back as they were, where pixels are erased.
     seconds
@@ -142,6 +145,8 @@ class Row:
     error_of_draw: float | None = None
     difference_of_draws: float | None = None
     sharpness_of_draw: float | None = None
+    coverage: float | None = None
+    promise: float | None = None
     kept: bool | None = None
 
 
@@ -184,14 +189,14 @@ def _drawn(model: Denoiser, perturbation: Perturbation, seen: PerturbedImage, dr
     observation = observe(seen.values, model, seen.sigma, channel_axis=axis, missing=seen.missing, perturbation=told)
     best = observation.to_array(observation.posterior.mean)
     seconds = time.perf_counter() - start
-    drawn = sample(observation.posterior, draws, steps=steps) if draws else []
+    drawn = list(sample(observation.posterior, draws, steps=steps)) if draws else []
     return Answer(best, [observation.to_array(draw) for draw in drawn], seconds)
 
 
 def _row(
     case: str, method: str, chosen: Sequence[Picture], seen: Sequence[PerturbedImage], answers: Sequence[Answer]
 ) -> Row:
-    errors, energies, sharp = [], [], []
+    errors, energies, sharp, covered = [], [], [], []
     drawn: list[tuple[float, float]] = []
     apart: list[tuple[float, float]] = []
     kept = True
@@ -205,6 +210,7 @@ def _row(
             sharp.append(float(np.mean([_energy(draw, missing) for draw in answer.draws])))
         if len(answer.draws) > 1:
             apart.append((drawn[-1][0], _error(answer.draws[0], answer.draws[1], missing)))
+            covered.append(_covered(clean, answer.draws, missing))
         if missing is not None:
             kept &= all(bool((each.values == made)[~missing].all()) for made in (answer.best, *answer.draws))
     pixels = sum(picture.values.shape[0] * picture.values.shape[1] for picture in chosen) / 1e6
@@ -217,6 +223,8 @@ def _row(
         error_of_draw=_ratio(drawn),
         difference_of_draws=_ratio(apart),
         sharpness_of_draw=float(np.sum(sharp) / clean_energy) if sharp else None,
+        coverage=float(np.mean(covered)) if covered else None,
+        promise=(len(answers[0].draws) - 1) / (len(answers[0].draws) + 1) if covered else None,
         kept=kept if seen[0].missing is not None else None,
     )  # fmt: skip
 
@@ -229,6 +237,11 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float | None:
 def _error(clean: Array, answer: Array, missing: Array | None) -> float:
     gap = np.square(clean - answer)
     return float(gap.mean() if missing is None else gap[missing].mean())
+
+
+def _covered(clean: Array, draws: Sequence[Array], missing: Array | None) -> float:
+    within = (np.min(draws, 0) <= clean) & (clean <= np.max(draws, 0))
+    return float(within.mean() if missing is None else within[missing].mean())
 
 
 def _energy(values: Array, missing: Array | None) -> float:
@@ -246,7 +259,7 @@ def _energy(values: Array, missing: Array | None) -> float:
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--cases", default="erase-50,erase-80,holes", show_default=True, help=f"Out of {', '.join(CASES)}.")
 @click.option("--models", default="missing,natural", show_default=True, help="Bundled names, or paths.")
-@click.option("-n", "draws", default=2, show_default=True, help="Draws of each image.")
+@click.option("-n", "draws", default=4, show_default=True, help="Draws of each image.")
 @click.option("--steps", default=20, show_default=True, help="Of a draw.")
 @click.option("--limit", type=int, default=None, help="Images.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="A JSON file for the rows.")
@@ -258,13 +271,14 @@ def main(  # noqa: PLR0917 (click hands them over by name)
     chosen = list(pictures(images, limit=limit))
     known = {Path(name).stem: load(name) for name in models.split(",")}
     rows = []
-    click.echo("| case | method | PSNR | sharpness | draw/best | apart | sharpness of a draw | kept | s/MP |")
-    click.echo("| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |")
+    click.echo("| case | method | PSNR | sharpness | draw/best | apart | sharpness of a draw | covered | kept | s/MP |")
+    click.echo("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |")
     for case in cases.split(","):
         for row in run(chosen, case, known, draws=draws, steps=steps):
             rows.append(asdict(row))
             told = ["–" if value is None else f"{value:.2f}"
                     for value in (row.error_of_draw, row.difference_of_draws, row.sharpness_of_draw)]  # fmt: skip
+            told.append("–" if row.coverage is None else f"{row.coverage:.2f} of {row.promise:.2f}")
             kept = "–" if row.kept is None else "yes" if row.kept else "no"
             click.echo(
                 f"| {row.case} | {row.method} | {row.psnr:.2f} | {row.sharpness:.2f} | {' | '.join(told)} | {kept} | "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unperturb.errors import UsageError
-from unperturb.infer.density import Density, marginal, of_draws
+from unperturb.infer.density import Density, marginal, max_entropy, of_draws
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Tiled
@@ -36,11 +36,14 @@ class Place:
         Of the posterior within the window; directions have the window's shape.
     densities
         Of each component: the posterior along it, about the best guess.
+    counted
+        Whether modes could be told from chance. Where they could not, the densities are Gaussians.
     """
 
     window: tuple[slice, ...]
     components: Components
     densities: tuple[Density, ...]
+    counted: bool = True
 
     @property
     def is_open(self) -> bool:
@@ -130,8 +133,11 @@ def of_gaps(window: tuple[slice, ...], gaps: Tensor, n_components: int = 3) -> P
         How many directions, at most.
     """
     found = components_of_draws(gaps, n_components)
-    rows = gaps.flatten(1)
-    return Place(window, found, tuple(of_draws(rows @ direction.flatten()) for direction in found.directions))
+    if len(gaps) >= MANY:
+        rows = gaps.flatten(1)
+        return Place(window, found, tuple(of_draws(rows @ direction.flatten()) for direction in found.directions))
+    normal = (max_entropy(0.0, variance, 0.0, 3 * variance**2) for variance in found.variances.tolist() if variance > 0)
+    return Place(window, found, tuple(density for density in normal if density is not None), counted=False)
 
 
 def surroundings(
@@ -173,5 +179,5 @@ def _cut(denoise: Denoise, space: tuple[slice, ...]) -> Denoise:
     return denoise
 
 
-FEW = 24
-"""Draws of a place that directions are found from where there is no other way."""
+FEW, MANY = 24, 128
+"""Draws of a place from which directions are found where there is no other way; and from which modes can be counted."""
