@@ -167,13 +167,13 @@ def run(
     perturbation = parse(spec)
     seen = [perturb(picture.values, perturbation, 0, picture.name) for picture in chosen]
     for name, peer in peers.items():
-        yield _row(case, name, chosen, seen, [_timed(peer, each) for each in seen])
+        yield row_of(case, name, chosen, seen, [_timed(peer, each) for each in seen])
     for name, model in models.items():
         answers = []
         for picture, each in zip(chosen, seen, strict=True):
             answers.append(_drawn(model, perturbation, each, draws, steps))
             click.echo(f"  {case}, {name}: {picture.name} {answers[-1].seconds:.1f} s", err=True)
-        yield _row(case, name, chosen, seen, answers)
+        yield row_of(case, name, chosen, seen, answers)
 
 
 def _timed(peer: Peer, seen: PerturbedImage) -> Answer:
@@ -193,9 +193,10 @@ def _drawn(model: Denoiser, perturbation: Perturbation, seen: PerturbedImage, dr
     return Answer(best, [observation.to_array(draw) for draw in drawn], seconds)
 
 
-def _row(
+def row_of(
     case: str, method: str, chosen: Sequence[Picture], seen: Sequence[PerturbedImage], answers: Sequence[Answer]
 ) -> Row:
+    """Return the figures of one method over all images."""
     errors, energies, sharp, covered = [], [], [], []
     drawn: list[tuple[float, float]] = []
     apart: list[tuple[float, float]] = []

@@ -1,0 +1,82 @@
+"""The benchmark of missing pixels and other perturbations: its figures are what they say, its classics work."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is not installed
+
+from benchmarks.images import Picture, shipped
+from benchmarks.missing import CASES, Answer, row_of
+from unperturb.infer.evaluate import perturb
+from unperturb.model.spec import parse
+
+CROP = np.s_[100:196, 100:196]
+
+
+def coffee(colour: bool) -> Picture:
+    values = shipped("coffee").values[CROP]
+    return Picture("coffee", "", values if colour else np.ascontiguousarray(values[..., 1]))
+
+
+@pytest.mark.parametrize("colour", [False, True], ids=["gray", "colour"])
+@pytest.mark.parametrize(("case", "name"), [(case, name) for case, (_, peers) in CASES.items() for name in peers])
+def test_the_classical_answers_answer(case, name, colour):
+    """Better than what is seen, and, of missing pixels, than their mean.
+
+    Breaks: OpenCV's mask inverted; the blur of another width undone.
+    """
+    pytest.importorskip("cv2")
+    spec, peers = CASES[case]
+    picture = coffee(colour)
+    seen = perturb(picture.values, parse(spec), 0, picture.name)
+    answer = peers[name](seen)
+    assert answer.shape == picture.values.shape
+    if seen.missing is None:
+        before, after = (np.square(values.clip(0, 1) - picture.values).mean() for values in (seen.values, answer))
+    else:
+        gap = picture.values[seen.missing] - picture.values[~seen.missing].mean(0)
+        before, after = np.square(gap).mean(), np.square(answer - picture.values)[seen.missing].mean()
+        assert np.abs(answer - picture.values)[~seen.missing].max() < 1 / 255
+    assert after <= before if name == "the JPEG itself" else after < 0.9 * before
+
+
+def test_figures_are_what_they_say():
+    """Of a signal of white noise whose posterior is known: its mean is 0, and its draws are noise like it.
+
+    Breaks: draws compared with the best guess, not with the truth; observed pixels counted; gradients
+    of pairs alone both of which are missing.
+    """
+    generator = np.random.default_rng(0)
+    clean = generator.standard_normal((200, 200)).astype(np.float32) * 0.1
+    seen = perturb(clean, parse("erase:fraction=0.5"), 0, "noise")
+    assert seen.missing is not None
+    filled = [
+        np.where(seen.missing, 0.1 * generator.standard_normal(clean.shape), clean).astype(np.float32) for _ in range(4)
+    ]
+    best = np.where(seen.missing, 0, clean)
+    row = row_of("case", "method", [Picture("noise", "", clean)], [seen], [Answer(best, filled, 2.0)])
+    assert row.psnr == pytest.approx(20, abs=0.1)
+    assert row.error_of_draw == pytest.approx(2, rel=0.03)
+    assert row.difference_of_draws == pytest.approx(2, rel=0.03)
+    assert row.sharpness_of_draw == pytest.approx(1, rel=0.03)
+    assert row.sharpness == pytest.approx(1 / 3, rel=0.05)  # of three pairs, two have one observed pixel, one has none
+    assert (row.coverage, row.promise) == (pytest.approx(0.6, abs=0.02), 0.6)
+    assert row.seconds == pytest.approx(2 / 0.04)
+    assert row.kept
+    moved = Answer(best + 1e-6, filled, 2.0)
+    assert not row_of("case", "method", [Picture("noise", "", clean)], [seen], [moved]).kept
+
+
+def test_what_is_not_missing_is_judged_whole():
+    """Break: figures of pixels that are missing alone, of which there are none."""
+    torch.manual_seed(0)
+    clean = coffee(colour=False).values
+    seen = perturb(clean, parse("jpeg:quality=10"), 0, "coffee")
+    row = row_of("case", "method", [Picture("coffee", "", clean)], [seen], [Answer(clean + 0.01, [clean, clean], 1.0)])
+    assert row.psnr == pytest.approx(40, abs=0.1)
+    assert (row.kept, row.sharpness, row.sharpness_of_draw) == (None, pytest.approx(1), pytest.approx(1))
+    assert (row.error_of_draw, row.difference_of_draws, row.coverage) == (pytest.approx(0), pytest.approx(0), 1)
