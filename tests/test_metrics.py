@@ -9,10 +9,11 @@ from scipy import stats
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from unperturb.errors import UsageError
 from unperturb.infer.evaluate import evaluate_image, perturb
 from unperturb.infer.metrics import coverage, psnr, ranks, sharpness, ssim
+from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
+from unperturb.model.checkpoint import load
 from unperturb.model.spec import parse
 
 SIGMA = 25 / 255
@@ -147,15 +148,16 @@ def test_ranks_of_what_cannot_be_told_apart_are_uniform():
 @pytest.mark.parametrize("clean", [camera(), astronaut()], ids=["gray", "colour"])
 def test_noise_comes_from_seed_and_name_alone(clean):
     before = clean.copy()
-    first, _, sigma = perturb(clean, GAUSSIAN, 0, "a.png")
+    first, missing, sigma = perturb(clean, GAUSSIAN, 0, "a.png")
     perturb(clean, GAUSSIAN, 0, "b.png")
-    again, *_ = perturb(clean, GAUSSIAN, 0, "a.png")
+    again = perturb(clean, GAUSSIAN, 0, "a.png").values
+    assert missing is None
     assert sigma == pytest.approx(SIGMA)
     assert np.array_equal(first, again)
     assert np.array_equal(clean, before)
     assert first.shape == clean.shape
     for seed, name in ((1, "a.png"), (0, "b.png")):
-        assert not np.array_equal(first, perturb(clean, GAUSSIAN, seed, name)[0])
+        assert not np.array_equal(first, perturb(clean, GAUSSIAN, seed, name).values)
     residual = first - clean
     assert residual.std() == pytest.approx(SIGMA, rel=0.03)
     if clean.ndim == 3:
@@ -163,25 +165,42 @@ def test_noise_comes_from_seed_and_name_alone(clean):
 
 
 def test_the_perturbed_image_is_not_clipped():
-    values, _ = perturb(np.zeros((16, 16), np.float32), GAUSSIAN, 0, "a")
+    values = perturb(np.zeros((16, 16), np.float32), GAUSSIAN, 0, "a").values
     assert values.min() < 0
 
 
 def test_a_level_that_is_not_stated_is_not_known():
-    values, sigma = perturb(camera(), parse("poisson:gain=0.01"), 0, "a")
-    assert sigma is None
-    assert values.shape == (96, 96)
+    seen = perturb(camera(), parse("poisson:gain=0.01"), 0, "a")
+    assert seen.sigma is None
+    assert seen.missing is None
+    assert seen.values.shape == (96, 96)
 
 
-def test_erased_components_are_refused():
-    with pytest.raises(UsageError, match="erases components"):
-        perturb(camera(), parse("erase:fraction=0.5"), 0, "a")
+@pytest.mark.parametrize("clean", [camera(), astronaut()], ids=["gray", "colour"])
+def test_erased_pixels_are_0_and_said_to_be_missing(clean):
+    """Break: the mask as it comes, True where observed."""
+    seen = perturb(clean, parse("erase:fraction=0.2"), 0, "a")
+    assert seen.missing is not None
+    assert seen.missing.shape == clean.shape[:2]
+    assert seen.missing.mean() == pytest.approx(0.2, abs=0.03)
+    assert (seen.values[seen.missing] == 0).all()
+    assert np.array_equal(seen.values[~seen.missing], clean[~seen.missing])
+
+
+def test_of_erased_pixels_there_is_a_score_of_their_own():
+    """Break: the score over all pixels."""
+    clean, spec, model = camera(), parse("erase:fraction=0.2"), load("natural")
+    seen = perturb(clean, spec, 0, "a")
+    score = evaluate_image(clean, model, spec, name="a", compute=EXACTLY)
+    answer = restore(seen.values, model, missing=seen.missing, compute=EXACTLY).clip(0, 1)
+    assert score.psnr_missing == pytest.approx(-10 * np.log10(np.square(answer - clean)[seen.missing].mean()), abs=1e-3)
+    assert score.psnr == pytest.approx(psnr(clean, answer), abs=1e-3)
 
 
 def test_doing_nothing_scores_what_was_given():
     """But for clipping, which the answer gets as it would in a file."""
     score = evaluate_image(camera(), lambda x, _: x, GAUSSIAN, name="a", compute=EXACTLY)
-    values, _ = perturb(camera(), GAUSSIAN, 0, "a")
+    values = perturb(camera(), GAUSSIAN, 0, "a").values
     assert score.psnr_perturbed == pytest.approx(psnr(camera(), values))
     assert score.ssim_perturbed == pytest.approx(ssim(camera(), values))
     assert score.psnr == pytest.approx(psnr(camera(), values.clip(0, 1)))

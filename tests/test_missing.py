@@ -21,10 +21,11 @@ from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Card, Conditioned, Denoiser
 from unperturb.model.exact import GaussianMixture
-from unperturb.model.given import ELSEWHERE, ERRORS, filled, show
+from unperturb.model.given import BLIND, ELSEWHERE, ERRORS, SECOND, filled, show
 from unperturb.model.network import NetworkSettings, UNetSettings, VectorNetSettings
 from unperturb.model.spec import parse
 from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.train.showing import joined, shown_task
 
 SPACES = [(17,), (13, 10), (1, 9), (7, 5, 6)]
 """Of signals with 1 to 3 axes, no size of which is a power of two."""
@@ -351,6 +352,50 @@ def test_a_model_is_shown_what_it_was_made_for_and_nothing_else(size):
     with pytest.raises(ModelError, match="from an observation") as error:
         conditional(case.x, 0.3)
     assert is_one_sentence(error)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+@pytest.mark.parametrize("size", UNETS, ids=name_of)
+def test_a_second_look_is_shown_the_first_answer_where_pixels_are_erased(size, sigma):
+    """Breaks: the answer shown everywhere; its error that of the filling; looked at once."""
+    y, mask, _ = case_for(size)
+    bound = untrained(size, offset=0.5, scale=2.0).given(y, mask, sigma)
+    first = bound(torch.zeros_like(y), bound.blind)
+    again = bound.refined(first).seen
+    torch.testing.assert_close(again.values, torch.where(mask, bound.seen.values, (first - 0.5) / 2))
+    torch.testing.assert_close(again.error, torch.where(mask, bound.seen.error, SECOND * bound.seen.error))
+    assert torch.equal(again.mask, bound.seen.mask)
+    posterior = blind_posterior(bound, Compute(precision="float32"))
+    second = bound.refined(first)(torch.zeros_like(y), bound.blind)
+    torch.testing.assert_close(posterior.mean, second)
+    assert (second - first).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("size", [UNETS[1], VECTOR], ids=name_of)
+def test_what_is_no_image_or_has_nothing_erased_is_looked_at_once(size):
+    """Break: always twice."""
+    y, mask, _ = case_for(size)
+    assert untrained(size).given(y, mask, 0.0).is_worth_a_second_look == (size is not VECTOR)
+    assert not untrained(size).given(y).is_worth_a_second_look
+
+
+def test_items_that_are_looked_at_again_see_their_own_first_answer():
+    """Breaks: the numbers of items not shifted as tasks are joined; gradients through the first look."""
+    perturb, model = parse("erase:fraction=0.5"), untrained(UNETS[1]).requires_grad_()
+    generator = torch.Generator().manual_seed(3)
+    tasks = [shown_task(normal(1, 1, 12, 12, seed=item), perturb, generator) for item in range(12)]
+    task, count = joined(tasks), sum(len(each.again) for each in tasks)
+    assert 3 < count < 12
+    assert all((item in task.again) == bool(each.again) for item, each in enumerate(tasks))
+    assert all(item in task.again for item in range(12) if task.sigma[item] < 0.9 * BLIND * task.given.scale[item])
+    seen = task.seen_by(model)
+    assert not seen.values.requires_grad
+    for item in range(12):
+        alone = task.given.rows([item])
+        if item in task.again:
+            alone = alone.refined(model(torch.zeros(1, 1, 12, 12), BLIND * alone.scale, alone))
+        torch.testing.assert_close(seen.values[[item]], alone.values)
+        torch.testing.assert_close(seen.error[[item]], alone.error)
 
 
 @pytest.mark.parametrize("mask", [True, False], ids=["missing", "all"])

@@ -75,6 +75,8 @@ class Posterior:
 def blind_posterior(conditioned: Conditioned, compute: Compute | None = None) -> Posterior:
     """Return what can be known of clean signals from an observation alone.
 
+    Of images with erased pixels a first answer is asked for at once, which the function is shown from then on.
+
     Parameters
     ----------
     conditioned
@@ -83,5 +85,7 @@ def blind_posterior(conditioned: Conditioned, compute: Compute | None = None) ->
         For signals with axes of space: device, precision, tiles.
     """
     start = torch.zeros_like(conditioned.seen.values)
+    if conditioned.is_worth_a_second_look:
+        conditioned = conditioned.refined(Tiled(conditioned, compute)(start, conditioned.blind))
     denoise: Denoise = Tiled(conditioned, compute) if start.ndim > 2 else conditioned
     return Posterior(denoise, start, conditioned.blind, blind=True)

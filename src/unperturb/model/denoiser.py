@@ -224,6 +224,16 @@ class Conditioned:
         """``(batch,)``: noise levels, in the units of the values, at which x says nothing."""
         return BLIND * self.seen.scale * self.card.scale
 
+    @property
+    def is_worth_a_second_look(self) -> bool:
+        """Whether the answer gets better if the network sees its first one, `refined`: where pixels are erased."""
+        return self.seen.values.ndim > 2 and not bool(self.seen.mask.all())
+
+    def refined(self, first: Tensor) -> "Conditioned":
+        """Return the function that is shown a first answer, of the shape of the signals, where pixels are erased."""
+        first = (first.to(self.seen.values) - self.card.offset) / self.card.scale
+        return Conditioned(self.denoiser, self.seen.refined(first), self.known)
+
     def to(self, device: torch.device) -> "Conditioned":
         """Return it on a device."""
         known = None if self.known is None else self.known.to(device)

@@ -4,12 +4,13 @@ The values of y, with what was erased filled in from around it; the mask, which 
 off the filling may be. The filling is no answer, only a start from which less is left to learn: every hole takes the
 mean of what is observed near it, found on a pyramid of ever coarser means ("pull-push": Gortler, Grzeszczuk, Szeliski
 and Cohen, "The lumigraph", 1996, section 3.4). Its error is measured where it is known: the pattern of holes is moved,
-more of y taken away by it, filled in, and compared.
+more of y taken away by it, filled in, and compared. A network looks at an image twice: its first answer is the filling
+of its second look, so that what is near the edge of a hole by then can help what is further in.
 
 All of it is homogeneous: where y is multiplied by a number, values, scale and error are, and the mask is what it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ ERRORS = (0.04, 0.4)
 
 ELSEWHERE = 0.15
 """The same where nothing of an image is erased, and its perturbation is another."""
+
+SECOND = 0.5
+"""Error of a first answer in units of that of the filling, as the network is told when it looks again."""
 
 MOVES = (0.382, 0.146)
 """Shares of the length of every axis by which patterns of holes are moved."""
@@ -60,6 +64,12 @@ class Given:
         """Return a part of space; the scale stays that of the whole."""
         part = (slice(None), slice(None), *space)
         return Given(self.values[part], self.mask[part], self.scale, self.error[part])
+
+    def refined(self, first: Tensor) -> "Given":
+        """Return it with a first answer, of the shape of the values, in place of the filling; for axes of space."""
+        erased = self.mask == 0
+        values, error = torch.where(erased, first, self.values), torch.where(erased, SECOND * self.error, self.error)
+        return replace(self, values=values, error=error)
 
     def to(self, like: Tensor) -> "Given":
         """Return it in the type and on the device of a tensor."""

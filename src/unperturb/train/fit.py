@@ -325,7 +325,9 @@ def _gradients(
         items = range(first, min(first + share, settings.batch))
         with torch.enable_grad(), torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
             losses = [
-                objective(*task.measured(state.denoiser(task.x, task.sigma, task.given))).view(count, -1).mean(1)
+                objective(*task.measured(state.denoiser(task.x, task.sigma, task.seen_by(state.denoiser))))
+                .view(count, -1)
+                .mean(1)
                 for count, task in _batches(settings, perturb, draw, state.step, items, device)
             ]
             loss = torch.cat(losses)

@@ -13,13 +13,17 @@ This may depend on y, never on what is hidden, or the answer would no longer be 
 
     w² = 1 / (1/σ² + 1/e²),        e: how far off y may be by itself (`Given.error`)
 
+Where pixels are erased, a network looks twice, and its second look is shown the answer of the first (`Given.refined`).
+Half of the items whose x says nothing teach the first look; the others, and all items with an x, the second.
+
 A crop stands for the image that it will be part of, whose e is another: what the network is told of it is multiplied by
 a number between 1/2 and 2, drawn an item.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -58,6 +62,8 @@ class Task:
         ``(batch,)``: what errors, values and `weigh` are measured in.
     weigh
         ``(batch,)``: the noise level for which errors are weighed.
+    again
+        Items of which a conditional network is to see its first answer.
     """
 
     clean: Tensor
@@ -67,6 +73,7 @@ class Task:
     known: Tensor | None
     unit: Tensor
     weigh: Tensor
+    again: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> "Task":
         """Return it on a device."""
@@ -74,7 +81,19 @@ class Task:
             part.to(device, non_blocking=True) for part in (self.clean, self.x, self.sigma, self.unit, self.weigh)
         )
         known = None if self.known is None else self.known.to(device)
-        return Task(clean, x, sigma, None if self.given is None else self.given.to(clean), known, unit, weigh)
+        given = None if self.given is None else self.given.to(clean)
+        return Task(clean, x, sigma, given, known, unit, weigh, self.again)
+
+    @torch.no_grad()
+    def seen_by(self, denoiser: Callable[[Tensor, Tensor, Given], Tensor]) -> Given | None:
+        """Return what a network is shown: of some items its own first answer, from which nothing flows back."""
+        if self.given is None or not self.again:
+            return self.given
+        part = self.given.rows(list(self.again))
+        part = part.refined(denoiser(torch.zeros_like(part.values), BLIND * part.scale, part).to(part.values))
+        values, error = self.given.values.clone(), self.given.error.clone()
+        values[list(self.again)], error[list(self.again)] = part.values, part.error
+        return replace(self.given, values=values, error=error)
 
     def measured(self, estimate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return estimate, truth and noise level as an objective takes them, in units of `unit`."""
@@ -105,7 +124,7 @@ def shown_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator)
     """Return the task of a conditional network, `perturb` being anything."""
     y, mask, noise_of_y = perturb(clean, generator)
     seen = show(y, mask, noise_of_y)
-    chance, place, factor = torch.rand(3, len(clean), generator=generator)
+    chance, place, factor, turn = torch.rand(4, len(clean), generator=generator)
     expected = seen.error.flatten(1).amax(1) if clean.ndim > 2 else VECTORS * seen.scale
     if clean.ndim > 2:
         told = seen.error * torch.exp(_per_item(2 * factor - 1, clean) * math.log(2))
@@ -121,7 +140,8 @@ def shown_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator)
         known = mask.expand_as(clean) & _per_item(noise_of_y == 0, clean)
         # Where few components count, the mean over all is small, and what it says of the network is largely chance.
         unit = unit * (1 - known.flatten(1).float().mean(1)).clamp(min=1e-3) ** 0.25
-    return Task(clean, x, sigma, seen, known, unit, unit)
+    again = (mask is not None) & (clean.ndim > 2) & ((chance >= UNSEEING) | (turn < 0.5))
+    return Task(clean, x, sigma, seen, known, unit, unit, tuple(again.nonzero()[:, 0].tolist()))
 
 
 def joined(tasks: Sequence[Task]) -> Task:
@@ -137,8 +157,10 @@ def joined(tasks: Sequence[Task]) -> Task:
     given = [task.given for task in tasks if task.given is not None]
     if not given:
         return Task(clean, x, sigma, None, known, unit, weigh)
+    firsts = accumulate((len(task.clean) for task in tasks), initial=0)
+    again = tuple(first + item for first, task in zip(firsts, tasks, strict=False) for item in task.again)
     parts = (torch.cat([getattr(each, name) for each in given]) for name in ("values", "mask", "scale", "error"))
-    return Task(clean, x, sigma, Given(*parts), known, unit, weigh)
+    return Task(clean, x, sigma, Given(*parts), known, unit, weigh, again)
 
 
 def _per_item(values: Tensor, like: Tensor) -> Tensor:
