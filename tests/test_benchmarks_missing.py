@@ -9,6 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is not installed
 
+from benchmarks import digits
 from benchmarks.images import Picture, shipped
 from benchmarks.missing import CASES, Answer, row_of
 from unperturb.infer.evaluate import perturb
@@ -80,3 +81,20 @@ def test_what_is_not_missing_is_judged_whole():
     assert row.psnr == pytest.approx(40, abs=0.1)
     assert (row.kept, row.sharpness, row.sharpness_of_draw) == (None, pytest.approx(1), pytest.approx(1))
     assert (row.error_of_draw, row.difference_of_draws, row.coverage) == (pytest.approx(0), pytest.approx(0), 1)
+
+
+def test_what_is_left_of_a_digit_is_what_the_exact_answer_says():
+    """The truth is away from the exact mean by the variance that it states, on average, and not nearer to 0 or further.
+
+    Breaks: the variance within the components alone; a mean halfway to that of all digits.
+    """
+    pytest.importorskip("sklearn")
+    world, generator = digits.world(), torch.Generator().manual_seed(0)
+    clean = world.sample(1500, generator)
+    mask = torch.rand(1500, 64, generator=generator) < 0.1
+    answers = [digits.exact(world, image, seen) for image, seen in zip(clean, mask, strict=True)]
+    means, errors = (torch.stack(part) for part in zip(*answers, strict=True))
+    gaps = clean - means
+    assert gaps[mask].abs().max() < 1e-6
+    assert gaps.square().sum(1).mean() == pytest.approx(errors.mean().item(), rel=0.03)
+    assert (gaps * means).sum(1).mean().abs() < 0.03 * errors.mean()

@@ -10,14 +10,14 @@ from unperturb import __version__
 from unperturb.errors import UnperturbError, UsageError
 
 VERBS = {
-    "restore": "Restore images: the best guess of what is behind the noise.",
+    "restore": "Restore images: the best guess of what is behind the noise, or missing.",
     "sample": "Draw what else images could have been: sharp, and different where the answer is open.",
     "uncertainty": "Tell where not to trust the best guess: a map, directions, a report in plain words.",
     "fit": "Train a denoiser on images.",
     "evaluate": "Measure how well a model restores clean images that are perturbed on purpose.",
     "calibrate": "Learn how wide intervals have to be, on clean images that are perturbed on purpose.",
     "info": "Tell models, machine, and what would be used.",
-    "demo": "Show what this is about, in pictures: a photograph, points of the plane, or small images.",
+    "demo": "Show what this is about, in pictures: a photograph, points, small images, missing parts, few labels.",
 }
 """Verbs in the order of `--help`, with their one line there; nothing is imported to show it."""
 

@@ -27,9 +27,6 @@ ERRORS = (0.04, 0.4)
 ELSEWHERE = 0.15
 """The same where nothing of an image is erased, and its perturbation is another."""
 
-SECOND = 0.5
-"""Error of a first answer in units of that of the filling, as the network is told when it looks again."""
-
 MOVES = (0.382, 0.146)
 """Shares of the length of every axis by which patterns of holes are moved."""
 
@@ -66,10 +63,12 @@ class Given:
         return Given(self.values[part], self.mask[part], self.scale, self.error[part])
 
     def refined(self, first: Tensor) -> "Given":
-        """Return it with a first answer, of the shape of the values, in place of the filling; for axes of space."""
-        erased = self.mask == 0
-        values, error = torch.where(erased, first, self.values), torch.where(erased, SECOND * self.error, self.error)
-        return replace(self, values=values, error=error)
+        """Return it with a first answer, of the shape of the values, in place of the filling; for axes of space.
+
+        The error stays that of the filling. With a smaller one a draw would trust the first answer more than its own
+        noisy signal, and draws would be too much like it.
+        """
+        return replace(self, values=torch.where(self.mask == 0, first, self.values))
 
     def to(self, like: Tensor) -> "Given":
         """Return it in the type and on the device of a tensor."""

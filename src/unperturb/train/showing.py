@@ -34,7 +34,7 @@ from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturba
 RANGE = (0.02, BLIND)
 """Least and largest noise in x, in units of the scale."""
 
-UNSEEING = 0.65
+UNSEEING = 0.5
 """Share of the items whose x says nothing."""
 
 VECTORS = 0.4
@@ -91,9 +91,9 @@ class Task:
             return self.given
         part = self.given.rows(list(self.again))
         part = part.refined(denoiser(torch.zeros_like(part.values), BLIND * part.scale, part).to(part.values))
-        values, error = self.given.values.clone(), self.given.error.clone()
-        values[list(self.again)], error[list(self.again)] = part.values, part.error
-        return replace(self.given, values=values, error=error)
+        values = self.given.values.clone()
+        values[list(self.again)] = part.values
+        return replace(self.given, values=values)
 
     def measured(self, estimate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return estimate, truth and noise level as an objective takes them, in units of `unit`."""

@@ -34,7 +34,7 @@ from unperturb.app.lab.autoencoders import (
 from unperturb.app.lab.blur import IMAGE_SETS, gradient_energy
 from unperturb.app.lab.images import ImageSet
 from unperturb.app.lab.learn import Show, learn
-from unperturb.infer.posterior import Posterior
+from unperturb.infer.posterior import Posterior, blind_posterior
 from unperturb.infer.sample import sample
 from unperturb.model.denoiser import Denoiser
 
@@ -215,8 +215,7 @@ def train_drawing(images: ImageSet, training: Training, *, seed: int = 0, show: 
 
 def posterior_of(denoiser: Denoiser, seen: Tensor, mask: Tensor) -> Posterior:
     """Return what can be known of images of which a part is seen."""
-    bound = denoiser.given(seen, mask, 0.0)
-    return Posterior(bound, torch.zeros_like(seen), bound.blind, blind=True)
+    return blind_posterior(denoiser.given(seen, mask, 0.0))
 
 
 def _on_validation(clean: Tensor, plain: Autoencoder, denoising: Autoencoder, repeats: int) -> dict[str, float]:
