@@ -5,6 +5,7 @@ They are held over every method and over exact denoise functions, so that what f
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,6 +17,11 @@ from unperturb.infer.keyed import keyed_normal
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import (
     METHODS,
+    State,
+    ancestral,
+    corrected,
+    default_levels,
+    falling_levels,
     geometric_levels,
     polynomial_levels,
     sample,
@@ -310,6 +316,30 @@ def test_a_model_that_knows_nothing_of_its_error_is_walked_without():
     natural = load("natural")
     spread = scalar_spread(Posterior(Tiled(natural), torch.zeros(1, 1, 8, 8), 0.1))
     assert spread is not None
+
+
+def test_an_image_that_starts_blind_loses_no_steps_on_the_way_to_where_there_is_something_to_see():
+    """Breaks: the same levels as for vectors; for a walk that begins with a noisy image as well."""
+    image, vector = torch.zeros(1, 1, 8, 8), torch.zeros(1, 4)
+    levels = default_levels(Posterior(lambda x, _: x, image, torch.tensor(1.0), blind=True), 20)
+    assert len(levels) == 21
+    assert levels[:2] == [1, pytest.approx(0.06)]
+    assert levels[-2:] == [pytest.approx(2e-3), 0]
+    assert all(low < high < 1.3 * low for high, low in pairwise(levels[1:-1]))
+    assert default_levels(Posterior(lambda x, _: x, vector, torch.tensor(1.0), blind=True), 20) == falling_levels(20)
+    assert default_levels(Posterior(lambda x, _: x, image, torch.tensor(1.0)), 20) == polynomial_levels(20)
+    assert default_levels(Posterior(lambda x, _: x, image, torch.tensor(1.0), blind=True), 2) == falling_levels(2)
+
+
+def test_a_long_step_is_not_corrected():
+    """Break: the noise of a step that leaves a sixteenth of the level, sent through sixteen times."""
+    posterior = Posterior(lambda x, _: 0.5 * x, torch.ones(1, 4), torch.tensor(1.0))
+    state = State(posterior.start, 1.0, posterior.mean)
+    for level, same in ((1 / 16, True), (1 / 3, False)):
+        first, second = (
+            step(posterior, state, level, lambda n: torch.arange(4.0) + n, None).x for step in (corrected, ancestral)
+        )
+        assert torch.equal(first, second) == same
 
 
 @pytest.mark.parametrize(

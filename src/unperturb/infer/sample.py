@@ -41,6 +41,7 @@ from unperturb.errors import UsageError
 from unperturb.infer.derivative import jacobian
 from unperturb.infer.keyed import keyed_normal
 from unperturb.infer.posterior import Posterior
+from unperturb.model.given import BLIND, ERRORS
 
 
 class State(NamedTuple):
@@ -76,9 +77,10 @@ def corrected(posterior: Posterior, state: State, level: float, noise: Noise, sp
     """Draw as `ancestral` without a spread, then add what the denoiser makes of the noise that was drawn.
 
     The answer after the correction is not evaluated but continued: for J² = J, D(x_s) = D + (t/s) (D(x'_s) − D), with
-    x'_s the point before it. The last step, down to no noise, has nothing to send through: it is that of `ancestral`.
+    x'_s the point before it. The last step, down to no noise, has nothing to send through, and of one that leaves less
+    than a quarter of the noise this would make too much: these are steps of `ancestral`.
     """
-    if level == 0:
+    if 4 * level < state.level:
         return ancestral(posterior, state, level, noise, spread)
     drawn = ancestral(posterior, state, level, noise, None)
     learned = drawn.mean - state.mean
@@ -178,8 +180,17 @@ def falling_levels(steps: int, lowest: float = 2e-3, power: float = 7.0) -> list
 
 
 def default_levels(posterior: Posterior, steps: int) -> list[float]:
-    """Return the noise levels of a walk of so many steps, as suits where it begins."""
-    return falling_levels(steps) if posterior.blind else polynomial_levels(steps)
+    """Return the noise levels of a walk of so many steps, as suits where it begins.
+
+    An image of which nothing is said by the start goes at once to three times the largest error that its first answer
+    is taken to have: on the way there is nothing to find out.
+    """
+    if not posterior.blind:
+        return polynomial_levels(steps)
+    if posterior.start.ndim == 2 or steps < 3:
+        return falling_levels(steps)
+    top = 3 * ERRORS[1] / BLIND
+    return [1.0, *(top * level for level in falling_levels(steps - 1, 2e-3 / top))]
 
 
 # --- methods, and the loop --------------------------------------------------------------------------------------------
