@@ -336,6 +336,23 @@ def test_noise_in_what_was_observed_is_taken_away_where_it_is_told(run, models, 
         assert (after != before)[~HIDDEN].mean() > 0.5
 
 
+def test_bundled_models_fill_in_what_is_missing(run, tmp_path):
+    """The best guess is that of `natural`, which is approximate and says so; draws are of `missing`.
+
+    Breaks: one model for all; a model for noise that is given the mask and not told what it means.
+    """
+    picture(tmp_path / "a.png", mode="L", size=SIZE)
+    Image.fromarray(HIDDEN).save(tmp_path / "mask.png")
+    code, _, err = run("restore", tmp_path / "a.png", "--missing", tmp_path / "mask.png")
+    assert (code, "a.png: approximate" in err) == (0, True)
+    code, _, err = run("sample", tmp_path / "a.png", "--missing", tmp_path / "mask.png", *FEW)
+    assert (code, "approximate" in err) == (0, False)
+    before = np.asarray(opened(tmp_path / "a.png"))
+    for name in ("a_restored.png", "a_sample01.png"):
+        after = np.asarray(opened(tmp_path / name))
+        assert np.array_equal(after[~HIDDEN], before[~HIDDEN])
+
+
 def test_what_was_done_is_undone_approximately_and_says_so(run, models, tmp_path):
     """Breaks: no note; blur and missing pixels taken together, and the mask forgotten."""
     spec = ("--perturb", "blur:sigma=1.5 + gaussian:sigma=0.02")
