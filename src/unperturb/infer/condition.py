@@ -48,6 +48,15 @@ GUESS_STEPS = 20
 _LOWEST = 0.04
 """Share of the first noise level at which the walk to the best guess ends."""
 
+_DOUBT = 10.0
+"""How much larger than after noise the squared error of an image is taken to be on that walk, by "approximate-scalar".
+
+A walk without noise brings its own errors along from step to step, and they are not what a network was trained on; in
+closed form, of vectors, there are none. Chosen on eight crops of training images: with 1, 3, 10 and 30 the best guess
+of blurred ones (1.6 pixels, noise 2/255) has 28.0, 29.3, 30.1 and 28.9 dB; of ones with half of the pixels erased and
+noise of 0.05, 22.8, 26.2 and 29.3 dB with the first three.
+"""
+
 _FLOOR = 1e-2
 """Least noise of an observation, as a share of the uncertainty of what was observed: keeps the system solvable."""
 
@@ -107,16 +116,20 @@ class ApproximatelyConditioned:
         if self.blind is None:
             raise UsageError("a best guess begins at a noise level; make the function with one")
         x = first_guess(self.likelihood, self.blind)
+        doubt = _DOUBT if x.ndim > 2 and self.method == "approximate-scalar" else 1.0
         for k in range(GUESS_STEPS):
             level = self.blind * _LOWEST ** (k / (GUESS_STEPS - 1))
-            x = self._updated(x, torch.tensor(level, dtype=x.dtype))
+            x = self._updated(x, torch.tensor(level, dtype=x.dtype), doubt)
         return x
 
-    def _updated(self, x: Tensor, level: Tensor) -> Tensor:
-        """Return the mean of a Gaussian of the denoiser's mean and some covariance, given the observation."""
+    def _updated(self, x: Tensor, level: Tensor, doubt: float = 1.0) -> Tensor:
+        """Return the mean of a Gaussian of the denoiser's mean and some covariance, given the observation.
+
+        `doubt` multiplies the covariance.
+        """
         posterior = Posterior(self.denoise, x, level)
         mean = posterior.mean
-        covariance = self._covariance(posterior, mean)
+        covariance = self._covariance(posterior, mean, doubt)
         likelihood = self.likelihood
         y = likelihood.repeated(x)
         gap = y - likelihood.forward(mean)
@@ -140,11 +153,11 @@ class ApproximatelyConditioned:
         noise = (_FLOOR**2 * most.clamp(min=0)).clamp(min=likelihood.sigma**2)
         return conjugate_gradients(lambda v: spread(v) + noise * v, gap, self.iterations, first + noise * gap)
 
-    def _covariance(self, posterior: Posterior, mean: Tensor) -> Product:
+    def _covariance(self, posterior: Posterior, mean: Tensor, doubt: float) -> Product:
         noise = posterior.spread_of_noise
         if self.method == "approximate-jacobian":
-            return lambda v: noise * product(posterior, noise * v, mean=mean)
-        error = self._error(posterior, mean)
+            return lambda v: doubt * noise * product(posterior, noise * v, mean=mean)
+        error = doubt * self._error(posterior, mean)
         return lambda v: error * v
 
     def _error(self, posterior: Posterior, mean: Tensor) -> Tensor:
