@@ -6,7 +6,7 @@ from toy import toy_mixture
 
 from unperturb.errors import UsageError
 from unperturb.infer import condition as conditioning
-from unperturb.infer.condition import METHODS, condition, conjugate_gradients, observed_posterior
+from unperturb.infer.condition import METHODS, condition, observed_posterior
 from unperturb.infer.derivative import jacobian
 from unperturb.infer.particles import ParticleDraws, sample_observed
 from unperturb.infer.posterior import Posterior
@@ -23,6 +23,7 @@ from unperturb.model.linear import (
     mask_operator,
 )
 from unperturb.model.perturbation import Perturbation
+from unperturb.model.solve import conjugate_gradients
 from unperturb.model.spec import parse
 
 DOUBLE = torch.float64
@@ -291,6 +292,18 @@ IMAGE_MASK = normal(2, 1, 8, 6, seed=3) > 0
 def answers(y: torch.Tensor, method: str, sigma: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     posterior = observed_posterior(shrink, Likelihood(mask_operator(IMAGE_MASK), y, sigma), 1.0, method=method)
     return posterior.mean, sample(posterior, 2, steps=3)
+
+
+def test_draws_of_an_image_differ_as_much_as_what_could_be_behind_it():
+    """White signals, half of them erased: there every draw has variance 1, and two differ by 2.
+
+    Break: draws that begin at the noise at which a conditional network is first shown something.
+    """
+    mask = normal(1, 1, 40, 50, seed=3) > 0
+    seen = Likelihood(mask_operator(mask), normal(1, 1, 40, 50).float())
+    one, other = sample(observed_posterior(lambda x, sigma: x / (1 + sigma**2), seen, 8.0), 2, steps=40)
+    assert one[~mask].square().mean() == pytest.approx(1, abs=0.15)
+    assert (one - other)[~mask].square().mean() == pytest.approx(2, abs=0.3)
 
 
 @pytest.mark.parametrize("method", METHODS)

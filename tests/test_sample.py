@@ -320,15 +320,25 @@ def test_a_model_that_knows_nothing_of_its_error_is_walked_without():
 
 def test_an_image_that_starts_blind_loses_no_steps_on_the_way_to_where_there_is_something_to_see():
     """Breaks: the same levels as for vectors; for a walk that begins with a noisy image as well."""
-    image, vector = torch.zeros(1, 1, 8, 8), torch.zeros(1, 4)
-    levels = default_levels(Posterior(lambda x, _: x, image, torch.tensor(1.0), blind=True), 20)
+    levels = default_levels(blind(torch.zeros(1, 1, 8, 8), onset=0.06), 20)
     assert len(levels) == 21
     assert levels[:2] == [1, pytest.approx(0.06)]
     assert levels[-2:] == [pytest.approx(2e-3), 0]
     assert all(low < high < 1.3 * low for high, low in pairwise(levels[1:-1]))
-    assert default_levels(Posterior(lambda x, _: x, vector, torch.tensor(1.0), blind=True), 20) == falling_levels(20)
-    assert default_levels(Posterior(lambda x, _: x, image, torch.tensor(1.0)), 20) == polynomial_levels(20)
-    assert default_levels(Posterior(lambda x, _: x, image, torch.tensor(1.0), blind=True), 2) == falling_levels(2)
+    assert default_levels(blind(torch.zeros(1, 1, 8, 8), onset=0.06), 2) == falling_levels(2)
+
+
+def test_a_walk_that_sees_something_from_the_start_skips_nothing():
+    """Break: every image that starts blind taken for one whose noise is far above all that there is to see."""
+    assert default_levels(blind(torch.zeros(1, 4)), 20) == falling_levels(20)
+    assert default_levels(blind(torch.zeros(1, 1, 8, 8)), 20) == polynomial_levels(20)
+    assert default_levels(Posterior(lambda x, _: x, torch.zeros(1, 1, 8, 8), torch.tensor(1.0)), 20) == (
+        polynomial_levels(20)
+    )
+
+
+def blind(start: torch.Tensor, onset: float = 1.0) -> Posterior:
+    return Posterior(lambda x, _: x, start, torch.tensor(1.0), blind=True, onset=onset)
 
 
 def test_a_long_step_is_not_corrected():

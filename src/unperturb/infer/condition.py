@@ -33,10 +33,11 @@ from unperturb.infer.derivative import product
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Denoise, Denoiser
-from unperturb.model.given import filled
+from unperturb.model.filling import filled
 from unperturb.model.level import highest
 from unperturb.model.linear import Likelihood
 from unperturb.model.perturbation import Gaussian
+from unperturb.model.solve import conjugate_gradients, inner
 from unperturb.model.spec import parse
 
 METHODS = {"approximate-scalar": 8, "approximate-jacobian": 3}
@@ -149,7 +150,7 @@ class ApproximatelyConditioned:
 
         first = spread(gap)
         # How uncertain what was observed is, along the gap; noise far below that is not worth the many iterations.
-        most = _dot(gap, first) / _dot(gap, gap).clamp(min=torch.finfo(gap.dtype).tiny)
+        most = inner(gap, first) / inner(gap, gap).clamp(min=torch.finfo(gap.dtype).tiny)
         noise = (_FLOOR**2 * most.clamp(min=0)).clamp(min=likelihood.sigma**2)
         return conjugate_gradients(lambda v: spread(v) + noise * v, gap, self.iterations, first + noise * gap)
 
@@ -263,40 +264,6 @@ def first_guess(likelihood: Likelihood, level: float) -> Tensor:
             lambda v: operator.forward(operator.adjoint(v)) + ratio * v, y, METHODS["approximate-scalar"]
         )
     )
-
-
-def conjugate_gradients(matrix: Product, right: Tensor, iterations: int, first: Tensor | None = None) -> Tensor:
-    """Solve M u = right for a symmetric positive M, each item by itself (Hestenes and Stiefel, 1952).
-
-    Parameters
-    ----------
-    matrix
-        The function v ↦ M v.
-    right
-        ``(batch, …)``.
-    iterations
-        The most; fewer where the residual is a millionth.
-    first
-        M applied to `right`, where it is known.
-    """
-    u, residual, direction = torch.zeros_like(right), right, right
-    size = begun = _dot(residual, residual)
-    for iteration in range(iterations):
-        moved = first if iteration == 0 and first is not None else matrix(direction)
-        bend = _dot(direction, moved)
-        # An item that is solved, or whose M is seen not to be positive, stays where it is.
-        pace = torch.where((bend > 0) & (size > 1e-12 * begun), size / bend, torch.zeros_like(size))
-        u, residual = u + pace * direction, residual - pace * moved
-        before, size = size, _dot(residual, residual)
-        if not (pace > 0).any() or bool((size <= 1e-12 * begun).all()):
-            break
-        direction = residual + size / before.clamp(min=torch.finfo(size.dtype).tiny) * direction
-    return u
-
-
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    """Return the inner product of each item, in a shape that broadcasts to it."""
-    return (one * other).flatten(1).sum(1).view(-1, *(1,) * (one.ndim - 1))
 
 
 def _all(kept: Tensor, like: Tensor) -> Tensor:

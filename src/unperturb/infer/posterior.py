@@ -19,6 +19,10 @@ from torch import Tensor
 
 from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Conditioned, Denoise
+from unperturb.model.given import BLIND, ERRORS
+
+ONSET = 3 * ERRORS[1] / BLIND
+"""Share of the noise that hides an image at which it shows: three times the largest error of a first answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +41,15 @@ class Posterior:
     blind
         Whether that noise hides everything, so that the start says nothing: what was seen is within `denoise`. Every
         draw then begins with noise of its own.
+    onset
+        Share of that noise at which the signal first shows, where the start says nothing; draws go there at once.
     """
 
     denoise: Denoise
     start: Tensor
     sigma: Tensor | float
     blind: bool = False
+    onset: float = 1.0
 
     def at(self, x: Tensor, level: float) -> Tensor:
         """Return E[clean | x] where the noise in `x` is `level` times that of the start."""
@@ -85,7 +92,7 @@ def blind_posterior(conditioned: Conditioned, compute: Compute | None = None) ->
         For signals with axes of space: device, precision, tiles.
     """
     start = torch.zeros_like(conditioned.seen.values)
-    if conditioned.is_worth_a_second_look:
-        conditioned = conditioned.refined(Tiled(conditioned, compute)(start, conditioned.blind))
-    denoise: Denoise = Tiled(conditioned, compute) if start.ndim > 2 else conditioned
-    return Posterior(denoise, start, conditioned.blind, blind=True)
+    conditioned = conditioned.looking_again(lambda first: Tiled(first, compute))
+    if start.ndim == 2:
+        return Posterior(conditioned, start, conditioned.blind, blind=True)
+    return Posterior(Tiled(conditioned, compute), start, conditioned.blind, blind=True, onset=ONSET)

@@ -41,7 +41,6 @@ from unperturb.errors import UsageError
 from unperturb.infer.derivative import jacobian
 from unperturb.infer.keyed import keyed_normal
 from unperturb.infer.posterior import Posterior
-from unperturb.model.given import BLIND, ERRORS
 
 
 class State(NamedTuple):
@@ -182,15 +181,13 @@ def falling_levels(steps: int, lowest: float = 2e-3, power: float = 7.0) -> list
 def default_levels(posterior: Posterior, steps: int) -> list[float]:
     """Return the noise levels of a walk of so many steps, as suits where it begins.
 
-    An image of which nothing is said by the start goes at once to three times the largest error that its first answer
-    is taken to have: on the way there is nothing to find out.
+    Where the start says nothing, a walk goes at once to the level at which something does.
     """
-    if not posterior.blind:
-        return polynomial_levels(steps)
-    if posterior.start.ndim == 2 or steps < 3:
-        return falling_levels(steps)
-    top = 3 * ERRORS[1] / BLIND
-    return [1.0, *(top * level for level in falling_levels(steps - 1, 2e-3 / top))]
+    if posterior.onset < 1 and steps > 2:
+        top = posterior.onset
+        return [1.0, *(top * level for level in falling_levels(steps - 1, 2e-3 / top))]
+    falls = posterior.onset < 1 or (posterior.blind and posterior.start.ndim == 2)
+    return falling_levels(steps) if falls else polynomial_levels(steps)
 
 
 # --- methods, and the loop --------------------------------------------------------------------------------------------

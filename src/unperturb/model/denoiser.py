@@ -13,7 +13,7 @@ difference.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -226,8 +226,21 @@ class Conditioned:
 
     @property
     def is_worth_a_second_look(self) -> bool:
-        """Whether the answer gets better if the network sees its first one, `refined`: where pixels are erased."""
+        """Whether the answer gets better if the network sees its first one: where pixels are erased."""
         return self.seen.values.ndim > 2 and not bool(self.seen.mask.all())
+
+    def looking_again(self, through: Callable[["Conditioned"], Denoise] | None = None) -> "Conditioned":
+        """Return the function that is shown its own first answer where pixels are erased; itself where none are.
+
+        Parameters
+        ----------
+        through
+            Makes of this function the one that is asked for the first answer, such as one in tiles.
+        """
+        if not self.is_worth_a_second_look:
+            return self
+        first = (through(self) if through else self)(torch.zeros_like(self.seen.values), self.blind)
+        return self.refined(first)
 
     def refined(self, first: Tensor) -> "Conditioned":
         """Return the function that is shown a first answer, of the shape of the signals, where pixels are erased."""

@@ -1,11 +1,10 @@
 """What a conditional network is shown of the observation y, beside the noisy signal x.
 
 The values of y, with what was erased filled in from around it; the mask, which says what was observed; and how far
-off the filling may be. The filling is no answer, only a start from which less is left to learn: every hole takes the
-mean of what is observed near it, found on a pyramid of ever coarser means ("pull-push": Gortler, Grzeszczuk, Szeliski
-and Cohen, "The lumigraph", 1996, section 3.4). Its error is measured where it is known: the pattern of holes is moved,
-more of y taken away by it, filled in, and compared. A network looks at an image twice: its first answer is the filling
-of its second look, so that what is near the edge of a hole by then can help what is further in.
+off the filling may be. The filling (`unperturb.model.filling`) is a start from which less is left to learn. Its error
+is measured where it is known: the pattern of holes is moved, more of y taken away by it, filled in, and compared. A
+network looks at an image twice: its first answer is the filling of its second look, so that what is near the edge of a
+hole by then can help what is further in.
 
 All of it is homogeneous: where y is multiplied by a number, values, scale and error are, and the mask is what it was.
 """
@@ -14,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unperturb.errors import UsageError
+from unperturb.model.filling import filled
 
 BLIND = 20.0
 """Noise of so many times the scale, and more, says nothing of the signal: x is not looked at there."""
@@ -114,28 +113,6 @@ def show(values: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None
     if sigma is not None:
         error = torch.where(observed, sigma.to(values).view(-1, *(1,) * (values.ndim - 1)), error)
     return Given(filled(seen, observed), observed.to(values), scale, error)
-
-
-def filled(values: Tensor, mask: Tensor) -> Tensor:
-    """Return values with what was erased filled in smoothly; 0 where nothing was observed.
-
-    Parameters
-    ----------
-    values
-        ``(batch, channel, *space)``, finite, 0 where erased.
-    mask
-        Boolean, ``(batch, 1, *space)``.
-    """
-    space = values.shape[2:]
-    if mask.all() or max(space) == 1:
-        return values
-    sides = [min(2, length) for length in space]
-    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[len(space) - 1]
-    share = pool(mask.to(values), sides, ceil_mode=True)
-    means = pool(values, sides, ceil_mode=True) / share.clamp(min=1e-6)
-    coarse = filled(means, share > 0)
-    mode = ("linear", "bilinear", "trilinear")[len(space) - 1]
-    return torch.where(mask, values, functional.interpolate(coarse, space, mode=mode, align_corners=False))
 
 
 def _error(seen: Tensor, observed: Tensor, scale: Tensor) -> Tensor:

@@ -251,9 +251,7 @@ def _error(denoiser: Denoiser, clean: Tensor, sigma: float, generator: torch.Gen
         estimate = denoiser((clean + sigma * noise).to(device), sigma).cpu()
         return float((estimate - clean).square().mean())
     y, mask, noise_of_y = parse(denoiser.card.perturbation)(clean, generator)
-    denoise = denoiser.given(y.to(device), None if mask is None else mask.to(device), noise_of_y)
-    if denoise.is_worth_a_second_look:
-        denoise = denoise.refined(denoise(torch.zeros_like(denoise.seen.values), denoise.blind))
+    denoise = denoiser.given(y.to(device), None if mask is None else mask.to(device), noise_of_y).looking_again()
     level = denoise.blind if sigma == math.inf else torch.tensor([sigma])
     estimate = denoise((clean + level.cpu() * noise).to(device), level.to(device)).cpu()
     square = (estimate - clean).square().mean(1, keepdim=True)

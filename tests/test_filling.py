@@ -1,0 +1,49 @@
+"""Filling in what is missing without anything learned."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from unperturb.model.filling import TENSION, filled
+
+
+def laplacian(space: tuple[int, ...]) -> Tensor:
+    """Return the sum of second differences as a matrix, with no slope across the edge."""
+    total = torch.zeros(1, 1, dtype=torch.float64)
+    for length in space:
+        slope = torch.eye(length, dtype=torch.float64).diff(dim=0)
+        along = -slope.T @ slope
+        total = torch.kron(total, torch.eye(length, dtype=torch.float64)) + torch.kron(
+            torch.eye(len(total), dtype=torch.float64), along
+        )
+    return total
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8])
+@pytest.mark.parametrize("space", [(40,), (10, 12), (5, 4, 6)], ids=str)
+def test_it_is_the_surface_that_is_least_bent_and_stretched(space, share):
+    """Beside the solution of the linear system.
+
+    Breaks: no conjugate gradients; a tension of 0; means of the observed alone; forces that act on what was observed.
+    """
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn((1, 1, *space), generator=generator, dtype=torch.float64)
+    mask = torch.rand((1, 1, *space), generator=generator) < share
+    matrix = laplacian(space)
+    stiffness = matrix @ matrix - TENSION * matrix
+    here, there = mask.flatten(), (~mask).flatten()
+    exact = values.flatten().clone()
+    exact[there] = torch.linalg.solve(stiffness[there][:, there], -stiffness[there][:, here] @ exact[here])
+
+    found = filled(values.masked_fill(~mask, 0), mask).flatten()
+    assert torch.equal(found[here], exact[here])
+    assert (found - exact)[there].norm() < 0.1 * exact[there].norm()
+
+
+def test_a_large_hole_is_filled_from_coarse_to_fine():
+    """A slope that goes on through a hole of 40 pixels. Break: conjugate gradients at the finest level alone."""
+    slope = torch.linspace(-1, 1, 96).expand(1, 1, 96, 96)
+    mask = torch.ones(1, 1, 96, 96, dtype=torch.bool)
+    mask[..., 28:68, 28:68] = False
+    found = filled(slope.masked_fill(~mask, 0), mask)
+    assert (found - slope).abs().max() < 0.03
