@@ -17,9 +17,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "unperturb.app.estimator": ["DenoisingImputer"],
+    "unperturb.app.imputing": ["Learning", "learn_rows"],
     "unperturb.data.noise": ["estimate_sigma"],
     "unperturb.data.patches": ["Patches", "Preparation", "open_patches"],
     "unperturb.data.recording": ["Recording", "image_files", "read", "write"],
+    "unperturb.data.table": ["Table", "read_table", "table_of", "write_table"],
+    "unperturb.data.table_columns": ["Column"],
     "unperturb.data.tiling": ["Tile", "tiles"],
     "unperturb.errors": ["FileError", "ModelError", "SpecError", "TrainingError", "UnperturbError", "UsageError"],
     "unperturb.infer.calibrate": ["Coverage", "Trial", "calibrate", "measure", "trials"],
@@ -27,6 +31,7 @@ _HOMES = {
     "unperturb.infer.condition": ["condition", "observed_posterior"],
     "unperturb.infer.density": ["Density", "marginal", "max_entropy", "modes", "of_draws"],
     "unperturb.infer.evaluate": ["Score", "evaluate_image", "perturb"],
+    "unperturb.infer.impute": ["best", "bounds", "draws"],
     "unperturb.infer.interval": [
         "Calibration", "Drawing", "Intervals", "Statistic", "calibrations", "find_calibration", "interval", "intervals",
         "pixel_spread", "region_mean", "with_calibration",
@@ -35,6 +40,9 @@ _HOMES = {
     "unperturb.infer.observe": ["Observation", "observe"],
     "unperturb.infer.particles": ["ParticleDraws", "sample_observed"],
     "unperturb.infer.places": ["Place", "look", "widest_windows"],
+    "unperturb.infer.pooling": [
+        "Estimate", "Pooled", "coefficients_of", "mean_of", "pool", "quantile_of", "variance_of",
+    ],
     "unperturb.infer.posterior": ["Posterior", "blind_posterior"],
     "unperturb.infer.residual": ["Residual", "residual"],
     "unperturb.infer.restore": ["restore"],
@@ -57,6 +65,7 @@ _HOMES = {
         "Blur", "Choice", "Composition", "Downsample", "Gaussian", "Impulse", "Jpeg", "Perturbation", "Perturbed",
         "Poisson", "PoissonGaussian", "Speckle",
     ],
+    "unperturb.model.row_model": ["RowModel", "load_rows", "save_rows"],
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
     "unperturb.train.fit": ["FitSettings", "FitState", "Progress", "fit"],
     "unperturb.train.objective": ["OBJECTIVES", "absolute_error", "squared_error"],

@@ -13,6 +13,7 @@ VERBS = {
     "restore": "Restore images: the best guess of what is behind the noise, or missing.",
     "sample": "Draw what else images could have been: sharp, and different where the answer is open.",
     "uncertainty": "Tell where not to trust the best guess: a map, directions, a report in plain words.",
+    "impute": "Fill in the missing cells of a table: the best guess, draws, a report.",
     "fit": "Train a denoiser on images.",
     "evaluate": "Measure how well a model restores clean images that are perturbed on purpose.",
     "calibrate": "Learn how wide intervals have to be, on clean images that are perturbed on purpose.",

@@ -1,0 +1,237 @@
+"""Estimators for scikit-learn: tables with missing cells, filled in.
+
+::
+
+    imputer = DenoisingImputer(random_state=0)
+    filled = imputer.fit_transform(X)                       # the best guess
+    several = imputer.sample_posterior(X, 10)               # what else it could have been
+
+Arrays of numbers come back as such, or as scikit-learn's ``set_output`` says. A pandas frame with other columns than
+numbers (categories, texts, truth values) comes back as a frame of the same types.
+"""
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.app.imputing import Learning, learn_rows
+from unperturb.data.table import Table, table_of
+from unperturb.data.table_match import matched
+from unperturb.errors import UsageError
+from unperturb.infer.impute import best, bounds, draws
+from unperturb.train.rows import RowTraining
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.impute import MissingIndicator
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+except ImportError:
+    raise UsageError("this needs scikit-learn, which comes with an extra: pip install 'unperturb[tables]'") from None
+
+Rows = NDArray[np.float64]
+
+
+class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Fills in missing cells by a denoising autoencoder over rows.
+
+    Parameters
+    ----------
+    n_imputations
+        Draws that `sample_posterior` makes where nothing else is said.
+    n_members
+        Networks that are trained; None for as many as suit the number of rows.
+    max_steps
+        The most steps that each is trained for; None for as many as suit the number of rows.
+    missing_values
+        What marks a missing cell beside NaN: a number.
+    add_indicator
+        Whether to add columns that say where something was missing (arrays of numbers only).
+    keep_empty_features
+        Whether columns of which nothing was observed in `fit` are kept, as zeros, or left out.
+    random_state
+        Of everything random.
+    n_jobs
+        Networks that are trained at once; None for all cores.
+
+    Attributes
+    ----------
+    model_
+        The `RowModel`.
+    n_features_in_, feature_names_in_
+        As scikit-learn has them.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_imputations: int = 5,
+        n_members: int | None = None,
+        max_steps: int | None = None,
+        missing_values: float = np.nan,
+        add_indicator: bool = False,
+        keep_empty_features: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_imputations = n_imputations
+        self.n_members = n_members
+        self.max_steps = max_steps
+        self.missing_values = missing_values
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803, ARG002 (scikit-learn's names)
+        """Learn how columns depend on each other.
+
+        Parameters
+        ----------
+        X
+            ``(n_samples, n_features)``: an array of numbers, or a pandas frame.
+        y
+            Not looked at.
+        """
+        values, table = self._read(X, reset=True)
+        self._columns = None if table is None else table.columns
+        self._kept = np.flatnonzero(~np.isnan(values).all(0))
+        sizes = [0] * values.shape[1] if table is None else [len(column.categories) for column in table.columns]
+        training = RowTraining()
+        if self.max_steps is not None:
+            training = RowTraining(least=min(training.least, self.max_steps), most=self.max_steps)
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.model_ = learn_rows(values, sizes, Learning(self.n_members, training, self._seed, self.n_jobs))
+        self._indicator = None
+        if self.add_indicator:
+            self._indicator = MissingIndicator(error_on_new=False).fit(values)
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        """Return X with its missing cells filled in by the best guess; the others as they are.
+
+        Parameters
+        ----------
+        X
+            ``(n_samples, n_features)``.
+
+        Returns
+        -------
+        ndarray or DataFrame
+            ``(n_samples, n_features_out)``.
+        """
+        check_is_fitted(self, "_kept")
+        values, table = self._read(X, reset=False)
+        filled = best(self.model_, self._known(values))
+        return self._written(values, filled, table)
+
+    def sample_posterior(self, X: Any, n_imputations: int | None = None, random_state: Any = None) -> list[Any]:  # noqa: N803
+        """Return several versions of X, each with its missing cells drawn from what they may be.
+
+        Parameters
+        ----------
+        X
+            ``(n_samples, n_features)``.
+        n_imputations
+            How many; those of the estimator where None.
+        random_state
+            Of the draws; that of `fit` where None.
+
+        Returns
+        -------
+        list
+            Of what `transform` returns.
+        """
+        check_is_fitted(self, "_kept")
+        values, table = self._read(X, reset=False)
+        count = self.n_imputations if n_imputations is None else n_imputations
+        seed = self._seed if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
+        return [
+            self._written(values, draw, table) for draw in draws(self.model_, self._known(values), count, seed=seed)
+        ]
+
+    def intervals(self, X: Any, level: float = 0.95) -> tuple[Rows, Rows]:  # noqa: N803
+        """Return between which two values every missing number lies with probability `level`.
+
+        Parameters
+        ----------
+        X
+            ``(n_samples, n_features)``.
+        level
+            Between 0 and 1.
+
+        Returns
+        -------
+        tuple of ndarray
+            Both ``(n_samples, n_features)``: lower and upper ends; an observed number is its own ends, and of missing
+            categories and of columns without any value they are NaN.
+        """
+        check_is_fitted(self, "_kept")
+        values, _ = self._read(X, reset=False)
+        low, high = bounds(self.model_, self._known(values), level)
+        unseen = np.isnan(values).all(0) & ~np.isin(np.arange(values.shape[1]), self._kept)
+        low[:, unseen] = high[:, unseen] = np.nan
+        return low, high
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return the names of the columns that `transform` returns."""
+        check_is_fitted(self, "_kept")
+        names = _check_feature_names_in(self, input_features)
+        names = names if self.keep_empty_features else names[self._kept]
+        if self._indicator is None:
+            return names
+        return np.concatenate(
+            [names, self._indicator.get_feature_names_out(_check_feature_names_in(self, input_features))]
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = bool(np.isnan(self.missing_values))
+        return tags
+
+    def _read(self, X: Any, *, reset: bool) -> tuple[Rows, Table | None]:  # noqa: N803
+        """Return rows as numbers and codes, NaN where missing; and the table, where they are not all numbers."""
+        if _is_mixed(X) or (not reset and getattr(self, "_columns", None) is not None):
+            if self.add_indicator:
+                raise UsageError("add_indicator is for arrays of numbers; this frame has other columns")
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            table = table_of(X)
+            if table.kept:
+                raise UsageError(f"columns of dates and the like cannot be imputed; leave out {', '.join(table.kept)}")
+            table = table if reset or self._columns is None else matched(table, self._columns)
+            values = table.values.copy()
+        else:
+            table = None
+            finite = "allow-nan" if np.isnan(self.missing_values) else True
+            values = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=finite)
+        if not np.isnan(self.missing_values):
+            values = np.where(values == self.missing_values, np.nan, values)
+        return np.asarray(values, dtype=np.float64), table
+
+    def _known(self, values: Rows) -> Rows:
+        """Return rows as the model takes them: a category that it has not learned says nothing to it."""
+        sizes = np.array(self.model_.settings.sizes)
+        unknown = np.array(self.model_.settings.categories) & (values >= sizes)
+        return np.where(unknown, np.nan, values)
+
+    def _written(self, values: Rows, filled: Rows, table: Table | None) -> Any:
+        """Return filled rows in the kind that they came in."""
+        whole = np.where(np.isnan(values), filled, values)
+        empty = np.setdiff1d(np.arange(values.shape[1]), self._kept)
+        if table is not None:
+            whole[:, empty] = np.nan
+            return table.filled(whole).frame()
+        whole[:, empty] = np.where(np.isnan(values[:, empty]), 0.0, values[:, empty])
+        kept = whole if self.keep_empty_features else whole[:, self._kept]
+        if self._indicator is None:
+            return kept
+        return np.hstack([kept, self._indicator.transform(values)])
+
+
+def _is_mixed(X: Any) -> bool:  # noqa: N803
+    """Whether it is a pandas frame with columns that are not numbers."""
+    dtypes = getattr(X, "dtypes", None)
+    if dtypes is None or not hasattr(X, "columns"):
+        return False
+    return any(getattr(kind, "kind", "O") not in "iuf" for kind in dtypes)

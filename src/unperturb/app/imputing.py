@@ -1,0 +1,123 @@
+"""From a table to a model of its rows: networks that are trained side by side, and how wide their intervals are to be."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unperturb.errors import UsageError
+from unperturb.infer.impute import folds, measured_widths
+from unperturb.model.machine import workers
+from unperturb.model.row_model import ColumnCard, RowModel
+from unperturb.model.rows import RowSettings
+from unperturb.train.rows import RowTraining, train_rows
+
+HELD_OUT = 0.1
+"""Share of the observed cells that each network is not shown."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a table is learned.
+
+    Attributes
+    ----------
+    members
+        Networks; None for as many as suit its length.
+    training
+        Of each.
+    seed
+        Of everything random.
+    threads
+        Networks that are trained at once; all cores by default.
+    """
+
+    members: int | None = None
+    training: RowTraining = field(default_factory=RowTraining)
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.members is not None and not 1 <= self.members <= round(1 / HELD_OUT):
+            raise UsageError(f"networks are 1 to {round(1 / HELD_OUT)}; got {self.members}")
+
+    def members_for(self, rows: int) -> int:
+        """Return how many networks a table of so many rows gets: the shorter it is, the less each can be trusted."""
+        return self.members or (6 if rows < 1000 else 4)
+
+
+def learn_rows(
+    values: NDArray[np.float64],
+    categories: Sequence[int],
+    learning: Learning | None = None,
+    done: Callable[[int, int], None] | None = None,
+) -> RowModel:
+    """Learn how the columns of a table depend on each other.
+
+    Parameters
+    ----------
+    values
+        ``(row, column)``: numbers, codes of categories, NaN where missing.
+    categories
+        Of every column how many categories it has; 0 for numbers.
+    learning
+        How.
+    done
+        Called with the steps done and all there are, of all networks together.
+
+    Raises
+    ------
+    UsageError
+        Where there is no row or no column, or a value is infinite.
+    """
+    learning = learning or Learning()
+    if values.ndim != 2 or 0 in values.shape:
+        raise UsageError(f"a table has at least one row and one column; got shape {values.shape}")
+    if np.isinf(values).any():
+        raise UsageError("a value is infinite; mark it as missing, or replace it")
+    settings = RowSettings(tuple(max(count, 1) for count in categories), tuple(count > 0 for count in categories))
+    columns = tuple(map(_card, values.T, categories))
+    standard = RowModel(settings, columns, ()).standardised(torch.tensor(values))
+    count = learning.members_for(len(values))
+    held_out = folds(~standard.isnan(), count, HELD_OUT, learning.seed)
+    counter = _Counter(count, done)
+
+    def train(number: int) -> object:
+        return train_rows(
+            standard.float(), settings, held_out[number], training=learning.training,
+            seed=learning.seed * 1000 + number, done=counter.of(number),
+        )  # fmt: skip
+
+    with workers(torch.device("cpu"), learning.threads) as run:
+        members = tuple(run(train, range(count)))
+    widths = measured_widths(members, standard.float(), held_out) if settings.numbers else {}
+    return RowModel(settings, columns, members, widths)
+
+
+def _card(values: NDArray[np.float64], categories: int) -> ColumnCard:
+    """Return where the values of a column are."""
+    observed = values[~np.isnan(values)]
+    if categories or not len(observed):
+        return ColumnCard(seen=bool(len(observed)))
+    scale = float(observed.std())
+    return ColumnCard(float(observed.mean()), scale if scale > 0 else 1.0, float(observed.min()), float(observed.max()))
+
+
+class _Counter:
+    """Adds up the steps of runs that go on side by side."""
+
+    def __init__(self, runs: int, done: Callable[[int, int], None] | None) -> None:
+        self.steps, self.done, self.lock = [0] * runs, done, Lock()
+
+    def of(self, run: int) -> Callable[[int, int], None] | None:
+        """Return what a run calls with its steps."""
+        return None if self.done is None else lambda step, steps: self._add(run, step, steps)
+
+    def _add(self, run: int, step: int, steps: int) -> None:
+        assert self.done is not None
+        with self.lock:
+            self.steps[run] = step
+            self.done(sum(self.steps), steps * len(self.steps))

@@ -1,0 +1,195 @@
+"""From a file with missing cells to files without: the best guess, draws, and what the report is told."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.app.imputing import Learning, learn_rows
+from unperturb.app.table_report import Filled, report
+from unperturb.atomic import make_folder, whole
+from unperturb.data.table import Table, read_table, write_table
+from unperturb.data.table_columns import Column
+from unperturb.data.table_match import matched
+from unperturb.errors import FileError, UsageError
+from unperturb.infer.impute import best, bounds, draws
+from unperturb.model.row_model import RowModel, load_rows, save_rows
+
+Rows = NDArray[np.float64]
+
+REPORTED = 20
+"""Draws that a report is made from, at least."""
+
+LEVEL = 0.95
+"""Share of values that the report's intervals cover."""
+
+
+@dataclass(frozen=True)
+class Imputing:
+    """What is asked for.
+
+    Attributes
+    ----------
+    source, target
+        The table, and the file of its best guess. Draws and report lie beside it.
+    n_draws
+        Drawn tables that are written.
+    reading
+        What `read_table` is told.
+    model
+        A model file to use; None to learn the table itself.
+    keep_model
+        Where the model is written, if it is to be kept.
+    learning
+        How the table is learned.
+    overwrite
+        Whether results may replace files.
+    """
+
+    source: Path
+    target: Path
+    n_draws: int
+    reading: dict[str, Any]
+    model: Path | None
+    keep_model: Path | None
+    learning: Learning
+    overwrite: bool
+
+    @property
+    def drawn(self) -> list[Path]:
+        """Return the files that draws are written to."""
+        stem, suffix = _split(self.target)
+        digits = max(2, len(str(self.n_draws)))
+        return [self.target.with_name(f"{stem}_draw{number + 1:0{digits}d}{suffix}") for number in range(self.n_draws)]
+
+    @property
+    def report(self) -> Path | None:
+        """Return the file that the report is written to; it comes with draws."""
+        return self.target.with_name(f"{_split(self.target)[0]}_report.html") if self.n_draws else None
+
+    @property
+    def files(self) -> list[Path]:
+        """Return all that is written."""
+        return [file for file in (self.target, *self.drawn, self.report, self.keep_model) if file is not None]
+
+    def check(self) -> None:
+        """Refuse what cannot end well before anything is begun.
+
+        Raises
+        ------
+        UsageError
+            Where the input would be replaced.
+        FileError
+            Where a result is there already.
+        """
+        if self.source.resolve() in {file.resolve() for file in self.files}:
+            raise UsageError(f"the input {self.source} would be replaced by a result; give another output")
+        taken = [file for file in self.files if file.exists()]
+        if taken and not self.overwrite:
+            raise FileError(f"{taken[0]} is there already; give --overwrite to replace")
+
+    def run(self, show: Callable[[int, int, str], None]) -> dict[str, Any]:
+        """Do it, and return what there is to tell."""
+        if self.model is None:
+            table = read_table(self.source, **self.reading)
+            learned, model = table.columns, self._learned(table, show)
+        else:
+            model = load_rows(self.model)
+            learned = columns_of(model, self.model)
+            table = matched(read_table(self.source, **self._read_as(learned)), learned)
+        known = _known(table, learned)
+        some = ~np.isnan(known)
+        filled = best(model, known)
+        filled[:, _empty(model)] = np.nan
+        several = draws(model, known, max(REPORTED, self.n_draws), seed=self.learning.seed) if self.n_draws else None
+        make_folder(self.target.parent)
+        write_table(table.filled(filled), self.target, overwrite=True)
+        told = _told(self, table, model, some)
+        if several is not None:
+            several[:, :, _empty(model)] = np.nan
+            for file, drawn in zip(self.drawn, several, strict=False):
+                write_table(table.filled(drawn), file, overwrite=True)
+            assert self.report is not None
+            shown = Filled(str(self.source), table, filled, several, bounds(model, known, LEVEL), LEVEL)
+            with whole(self.report, overwrite=True) as part:
+                part.write_text(report(shown), encoding="utf-8")
+        if self.keep_model is not None:
+            make_folder(self.keep_model.parent)
+            save_rows(model, self.keep_model)
+        return told
+
+    def _read_as(self, learned: Sequence[Column]) -> dict[str, Any]:
+        """Return what `read_table` is told, so that codes that were categories are so again."""
+        named = {column.name for column in learned if column.kind == "category"}
+        return {**self.reading, "categories": tuple({*self.reading["categories"], *named})}
+
+    def _learned(self, table: Table, show: Callable[[int, int, str], None]) -> RowModel:
+        """Learn the table."""
+        if not table.columns or not len(table.values):
+            raise UsageError(f"{self.source} has no column that can be learned from")
+        sizes = [len(column.categories) for column in table.columns]
+        model = learn_rows(table.values, sizes, self.learning, lambda step, steps: show(step, steps, ""))
+        about = {"table": self.source.name, "columns": [dataclasses.asdict(column) for column in table.columns]}
+        return dataclasses.replace(model, about=about)
+
+
+def columns_of(model: RowModel, path: Path) -> tuple[Column, ...]:
+    """Return the columns of the table that a model was learned from.
+
+    Raises
+    ------
+    UsageError
+        Where the model was learned from an array, whose columns have no names.
+    """
+    columns = model.about.get("columns")
+    if columns is None:
+        raise UsageError(f"{path} was not learned from a table with named columns")
+    return tuple(Column(**{**column, "categories": tuple(column["categories"])}) for column in columns)
+
+
+def _known(table: Table, learned: Sequence[Column]) -> Rows:
+    """Return the values as a model takes them: a category that it has not learned says nothing to it."""
+    values = table.values.copy()
+    for index, column in enumerate(learned):
+        if column.categories:
+            values[values[:, index] >= len(column.categories), index] = np.nan
+    return values
+
+
+def _empty(model: RowModel) -> list[int]:
+    """Return the columns of which nothing was observed; nothing can be said of them."""
+    return [index for index, column in enumerate(model.columns) if not column.seen]
+
+
+def _told(imputing: Imputing, table: Table, model: RowModel, some: NDArray[np.bool_]) -> dict[str, Any]:
+    missing = table.missing
+    named = {column.name: int(count) for column, count in zip(table.columns, missing.sum(0), strict=True)}
+    return {
+        "input": str(imputing.source),
+        "output": str(imputing.target),
+        "draws": [str(file) for file in imputing.drawn],
+        "report": None if imputing.report is None else str(imputing.report),
+        "model": None if imputing.keep_model is None else str(imputing.keep_model),
+        "rows": len(table.values),
+        "columns": [{"name": column.name, "kind": column.kind} for column in table.columns],
+        "kept": list(table.kept),
+        "missing": {name: count for name, count in named.items() if count},
+        "left": [table.columns[index].name for index in _empty(model)],
+        "unseen": int((~missing & ~some).sum()),
+    }
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """Return the name without its suffix, and the suffix, which may be two (.csv.gz)."""
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    return path.name[: len(path.name) - len(suffix)], suffix
+
+
+def default_output(table: Path) -> Path:
+    """Return where the best guess goes where nothing is said: ``<stem>_imputed<suffix>`` beside the table."""
+    stem, suffix = _split(table)
+    return table.with_name(f"{stem}_imputed{suffix}")

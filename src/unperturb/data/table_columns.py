@@ -1,0 +1,389 @@
+"""What a column of a table is, and how a value becomes a cell of it.
+
+::
+
+    cells ── understand ── Column, values ── fill ──> cells
+
+A column is numbers, whole numbers, two truth values or categories. `understand` decides which, from the texts of a
+file or from the type of a pandas column, and gives every cell a number: itself, or its place among the categories;
+NaN where it is missing. `fill` goes the other way, for missing cells alone: nobody's observation is written anew.
+"""
+
+import functools
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.data.table_text import number_of
+from unperturb.errors import UsageError
+
+Series = Any
+"""A pandas.Series; pandas comes with an extra."""
+
+Floats = NDArray[np.float64]
+Kind = Literal["numeric", "integer", "boolean", "category"]
+Held = Literal["text", "number", "boolean", "category", "other"]
+"""What the cells of a column are, as they lie in memory."""
+
+MARKS = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL")
+"""Texts that mean a missing cell. White space around them does not count."""
+
+AMONG_NUMBERS = ("-", "--", ".", "None", "none")
+"""Texts that mean a missing cell where all others of the column are numbers; elsewhere they may be meant."""
+
+_TRUTHS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d([.,]\d+)?)?\s?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+_TYPES: dict[Held, set[type]] = {
+    "text": {str},
+    "boolean": {bool},
+    "number": {int, float, Decimal},
+    "category": {str, bool, int, float, Decimal},
+}
+_EXACT = 2.0**53
+_DIGITS = 7
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is known of a column.
+
+    Attributes
+    ----------
+    name
+        As in the header, without white space around it; ``column 1``, ``column 2`` … where there is no header.
+    kind
+        ``numeric``, ``integer`` (all that was observed is whole), ``boolean`` or ``category``.
+    categories
+        For ``boolean`` and ``category``: the texts of the values, the one with code 0 first. False comes before true;
+        other categories are sorted, as numbers where all are numbers, or in the order of a pandas category. Each was
+        observed. Empty for numbers.
+    decimals
+        The most digits behind the point that were observed: a number that is filled in gets as many. None where that is
+        not known: for floats, and for texts with an exponent.
+    """
+
+    name: str
+    kind: Kind
+    categories: tuple[str, ...] = ()
+    decimals: int | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How cells are to be understood.
+
+    Attributes
+    ----------
+    marks
+        Texts that mean a missing cell; those that are numbers do so by their value.
+    categories
+        Names of columns that are categories, whatever their cells look like.
+    decimal
+        What stands before the decimals of a number that is a text.
+    """
+
+    marks: Collection[str] = MARKS
+    categories: Collection[str] = ()
+    decimal: str = "."
+
+    def is_mark(self, text: str, number: float | None) -> bool:
+        """Whether a text without white space around it, which may be a number, means that a cell is missing."""
+        return text in self.texts or (number is not None and number in self.numbers)
+
+    @functools.cached_property
+    def texts(self) -> frozenset[str]:
+        """The marks as texts."""
+        return frozenset(mark.strip() for mark in self.marks)
+
+    @functools.cached_property
+    def numbers(self) -> frozenset[float]:
+        """The marks that are numbers."""
+        found = (number_of(text, point) for text in self.texts for point in {".", self.decimal})
+        return frozenset(number for number in found if number is not None)
+
+
+def understand(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] | None:
+    """Decide what a column is.
+
+    Texts are understood by what they say, wherever they come from: a column of texts that are numbers is numbers. Other
+    cells are what their type says, but floats that are all whole are whole numbers, as these become floats where one is
+    missing.
+
+    Parameters
+    ----------
+    cells
+        A pandas column of any type.
+    name
+        Its name.
+    rules
+        How to understand cells.
+
+    Returns
+    -------
+    (column, values) or None
+        The values are ``(rows,)``, NaN where missing. None for what is none of the kinds: dates (also as texts, such as
+        ``2024-02-03 04:05``), durations, bytes, lists …
+
+    Raises
+    ------
+    UsageError
+        A column of numbers holds infinity.
+    """
+    held = _held(cells)
+    if held == "text":
+        return _from_texts(cells, name, rules)
+    if held == "category" or name in rules.categories:
+        return _from_labels(cells, name, rules)
+    if held == "other":
+        return None
+    values: Floats = cells.to_numpy(dtype=np.float64, na_value=np.nan).copy()
+    if held == "boolean":
+        return Column(name, "boolean", ("False", "True")), values
+    values[np.isin(values, list(rules.numbers))] = np.nan
+    observed = values[~np.isnan(values)]
+    if np.isinf(observed).any():
+        raise _infinite(name, "inf")
+    decimals = _decimals_of_numbers(cells)
+    # Beyond 2^53 all floats are whole, and say nothing.
+    seem_whole = observed.size and ((observed == np.rint(observed)) & (np.abs(observed) <= _EXACT)).all()
+    return Column(name, "integer" if decimals == 0 or seem_whole else "numeric", decimals=decimals), values
+
+
+def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal: str = ".") -> tuple[Series, Floats]:
+    """Put values into missing cells.
+
+    Parameters
+    ----------
+    cells
+        A pandas column.
+    column, values
+        What `understand` said of it.
+    filling
+        ``(rows,)``: what the missing cells become, codes for categories. Where it is NaN, and where a cell is not
+        missing, the cell stays as it is. Numbers are rounded to the decimals of the column, and kept within what its
+        type can hold.
+    decimal
+        What stands before the decimals of a number that is a text.
+
+    Returns
+    -------
+    cells
+        A column of the same type.
+    values
+        What it now holds: the values as rounded.
+    """
+    places = np.flatnonzero(np.isnan(values) & ~np.isnan(filling))
+    if not places.size:
+        return cells, values
+    held, wanted, filled = _held(cells), filling[places], values.copy()
+    if column.kind == "integer":
+        wanted = np.rint(wanted) + 0.0
+    if column.categories:
+        filled[places] = wanted
+        if held == "text":
+            return _placed(cells, places, [column.categories[int(code)] for code in wanted]), filled
+        if column.kind == "boolean":
+            return _placed(cells, places, [bool(code) for code in wanted]), filled
+        # A category of any type is copied from a cell that has it.
+        _, first = np.unique(values, return_index=True)
+        source = np.arange(len(values))
+        source[places] = first[wanted.astype(int)]
+        copied = cells.iloc[source]
+        copied.index = cells.index
+        return copied, filled
+    new: list[Any]
+    if held == "text":
+        new = [_written(value, column, decimal) for value in wanted]
+        filled[places] = [number_of(text, decimal) for text in new]
+    else:
+        new = _numbers_like(cells, column, wanted)
+        filled[places] = [float(value) for value in new]
+    return _placed(cells, places, new), filled
+
+
+def typed(cells: Series, column: Column, values: Floats, decimal: str = ".") -> Series:
+    """Return a column of texts as numbers, truth values or categories of pandas, with its missing cells missing."""
+    import pandas as pd
+
+    missing = np.isnan(values)
+    if column.kind == "category":
+        codes = np.where(missing, -1, values).astype(int)
+        return pd.Series(pd.Categorical.from_codes(codes, categories=list(column.categories)), index=cells.index)
+    if column.kind == "boolean":
+        return pd.Series(
+            pd.array([None if np.isnan(value) else value == 1 for value in values], "boolean"), cells.index
+        )
+    if column.kind == "numeric":
+        return pd.Series(values, index=cells.index)
+    # Long whole numbers have more digits than a float: they are taken from the texts.
+    whole = [
+        None if gone else int(Decimal(text.strip().replace(decimal, ".")))
+        for text, gone in zip(cells, missing, strict=True)
+    ]
+    fits = all(abs(number) < 2**63 for number in whole if number is not None)
+    return pd.Series(pd.array(whole, "Int64") if fits else values, index=cells.index)
+
+
+def _held(cells: Series) -> Held:
+    """Tell what the cells are, by the type of the column or, where it is `object`, of each."""
+    import pandas as pd
+
+    dtype, types = cells.dtype, pd.api.types
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "category"
+    if dtype.kind == "O" and not types.is_extension_array_dtype(dtype):
+        found = {_plain(kind) for kind in set(map(type, cells[cells.notna()]))}
+        if not found:
+            return "number"
+        held: tuple[Held, ...] = ("text", "boolean", "number", "category")
+        return next((each for each in held if found <= _TYPES[each]), "other")
+    if types.is_bool_dtype(dtype):
+        return "boolean"
+    if types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):
+        return "number"
+    return "text" if types.is_string_dtype(dtype) else "other"
+
+
+def _plain(kind: type) -> type:
+    """Return the one of the known types that a type is: those of numpy are among them."""
+    # Python's truth values are whole numbers, too: the order counts.
+    known = {np.bool_: bool, bool: bool, np.integer: int, int: int, np.floating: float, float: float, str: str}
+    return next((named for each, named in known.items() if issubclass(kind, each)), kind)
+
+
+def _from_texts(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] | None:
+    import pandas as pd
+
+    codes, uniques = pd.factorize(cells)
+    counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
+    texts = [str(text).strip() for text in uniques]
+    numbers = [number_of(text, rules.decimal) for text in texts]
+    pairs = zip(texts, numbers, strict=True)
+    times: dict[str, int] = {}
+    for text, gone, count in zip(texts, [rules.is_mark(*pair) for pair in pairs], counts, strict=True):
+        if not gone:
+            times[text] = times.get(text, 0) + int(count)
+    column, of_text = _column_of_texts(name, times, rules)
+    if column is None:
+        return None
+    # Code -1, a cell that is no text, finds the last.
+    values = np.array([*(of_text.get(text, np.nan) for text in texts), np.nan])
+    return column, values[codes]
+
+
+def _column_of_texts(name: str, times: dict[str, int], rules: Rules) -> tuple[Column | None, dict[str, float]]:
+    """Decide what a column is by the texts in it and how often each occurs; return the value of each, too."""
+    if name not in rules.categories:
+        numbers = {text: number_of(text, rules.decimal) for text in times}
+        values = {text: number for text, number in numbers.items() if number is not None}
+        words = [text for text in times if text not in values]
+        infinite = [text for text in words if _INFINITE.fullmatch(text)]
+        infinite += [text for text, number in values.items() if np.isinf(number)]
+        if (values or infinite) and all(word in infinite or word in AMONG_NUMBERS for word in words):
+            if infinite:
+                raise _infinite(name, infinite[0])
+            return _numbers(name, values, rules.decimal), values
+        if not times:
+            return Column(name, "numeric"), {}
+        for pair in _TRUTHS:
+            if {text.lower() for text in times} == {*pair}:
+                labels = tuple(
+                    max((text for text in times if text.lower() == each), key=lambda text: times[text]) for each in pair
+                )
+                return Column(name, "boolean", labels), {text: float(pair.index(text.lower())) for text in times}
+        if all(map(_DATE.fullmatch, times)):
+            return None, {}
+    labels = _ordered(times)
+    return Column(name, "category", labels), {label: float(code) for code, label in enumerate(labels)}
+
+
+def _numbers(name: str, values: dict[str, float], decimal: str) -> Column:
+    if any("e" in text.lower() for text in values):
+        return Column(name, "numeric")
+    decimals = max(len(text.partition(decimal)[2]) for text in values)
+    whole = all(number == np.rint(number) for number in values.values())
+    return Column(name, "integer" if whole else "numeric", decimals=decimals)
+
+
+def _from_labels(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats]:
+    import pandas as pd
+
+    try:
+        codes, uniques = pd.factorize(cells)
+    except (TypeError, NotImplementedError):
+        raise UsageError(f"column {name!r} holds lists or the like, which are no categories; leave it out.") from None
+    texts = [str(value).strip() for value in uniques]
+    known = {text for text in texts if not rules.is_mark(text, number_of(text))}
+    declared = [str(value).strip() for value in getattr(cells.dtype, "categories", ())]
+    labels = tuple(dict.fromkeys(text for text in declared if text in known)) or _ordered(known)
+    of_text = {label: float(code) for code, label in enumerate(labels)}
+    values = np.array([*(of_text.get(text, np.nan) for text in texts), np.nan])
+    return Column(name, "category", labels), values[codes]
+
+
+def _ordered(texts: Collection[str]) -> tuple[str, ...]:
+    """Sort as numbers if all are numbers, else as texts."""
+    numbers = {text: number_of(text) for text in texts}
+    are_numbers = None not in numbers.values()
+    return tuple(sorted(texts, key=lambda text: (numbers[text] if are_numbers else 0, text)))
+
+
+def _decimals_of_numbers(cells: Series) -> int | None:
+    import pandas as pd
+
+    if pd.api.types.is_integer_dtype(cells.dtype):
+        return 0
+    observed = list(cells[cells.notna()]) if _may_be_decimal(cells) else []
+    if observed and all(isinstance(cell, Decimal) for cell in observed):
+        return max(max(0, -int(cell.as_tuple().exponent)) for cell in observed if cell.is_finite())
+    return 0 if observed and all(isinstance(cell, int | np.integer) for cell in observed) else None
+
+
+def _may_be_decimal(cells: Series) -> bool:
+    return cells.dtype.kind == "O" or "decimal" in str(cells.dtype)
+
+
+def _infinite(name: str, text: str) -> UsageError:
+    return UsageError(f"column {name!r} holds {text}, which is no number to learn from; replace it or mark it missing.")
+
+
+def _written(value: float, column: Column, decimal: str) -> str:
+    """Write a number as its column does; where that is not known, with as many digits as a guess is good for."""
+    if column.decimals is None:
+        return f"{value:.{_DIGITS}g}".replace(".", decimal)
+    text = f"{value:.{column.decimals}f}"
+    return (text.removeprefix("-") if float(text) == 0 else text).replace(".", decimal)
+
+
+def _numbers_like(cells: Series, column: Column, wanted: Floats) -> list[Any]:
+    """Return numbers of the type that a column has, kept within its range."""
+    observed = cells[cells.notna()]
+    example = observed.iloc[0] if len(observed) and _may_be_decimal(cells) else None
+    if isinstance(example, Decimal):
+        return [Decimal(f"{value:.{column.decimals or 0}f}") for value in wanted]
+    dtype = _numpy_dtype(cells)
+    if dtype.kind in "ui":
+        info = np.iinfo(dtype)
+        return [min(max(int(value), info.min), info.max) for value in wanted]
+    if dtype.kind == "f":
+        largest = float(np.finfo(dtype).max)
+        return [dtype.type(value) for value in np.clip(wanted, -largest, largest)]
+    return [int(value) if column.decimals == 0 else float(value) for value in wanted]
+
+
+def _numpy_dtype(cells: Series) -> np.dtype[Any]:
+    """Return the type of one number: also for the types of pandas and Arrow that know missing cells."""
+    dtype = getattr(cells.dtype, "numpy_dtype", cells.dtype)
+    return np.dtype(dtype)
+
+
+def _placed(cells: Series, places: NDArray[np.intp], new: Sequence[Any]) -> Series:
+    filled = cells.copy()
+    filled.iloc[places] = new
+    return filled

@@ -1,0 +1,257 @@
+"""What the missing cells of rows may be: the best guess, draws, and intervals.
+
+    best(model, values)               a number is its mean, a category the most likely one
+    draws(model, values, n)           whole rows from p(missing | observed): multiple imputations
+    bounds(model, values, 0.95)       between which a number lies so often
+
+A draw fills in a row cell by cell in an order of its own, and every cell that it has drawn is observed from then on. So
+the cells of a drawn row belong together, as those of a row of the table do (any-order autoregression: Uria, Murray and
+Larochelle, "A deep and tractable density estimator", 2014). Each takes one network of the ensemble, by turns: draws
+differ as well where the table does not say enough to know how its columns depend on each other, which is what makes
+multiple imputations proper (Rubin, "Multiple imputation for nonresponse in surveys", 1987, section 4.2).
+
+How wide quantiles have to be is measured on cells that were held out (`widths`), as are intervals of images.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unperturb.errors import UsageError
+from unperturb.infer.conformal import check_share, conformal_scale
+from unperturb.model.row_model import RowModel, believe
+from unperturb.model.rows import Belief, RowNet, by_category
+
+Rows = NDArray[np.float64]
+
+SHARES = (0.2, 0.5, 0.8, 0.9, 0.95, 0.99)
+"""Shares of values that intervals are measured for."""
+
+
+def best(model: RowModel, values: Rows) -> Rows:
+    """Return rows whose missing cells are the best guess.
+
+    Parameters
+    ----------
+    model
+        Of the table.
+    values
+        ``(row, column)``: numbers, codes of categories, NaN where missing.
+
+    Returns
+    -------
+    ndarray
+        Of that shape. What was observed is there bit for bit.
+
+    Raises
+    ------
+    UsageError
+        Where they are no such rows.
+    """
+    belief = believe(model.members, model.standardised(torch.tensor(values)))
+    guess = np.empty_like(values)
+    guess[:, model.settings.numbers] = model.restored(belief.mean.double()).numpy()
+    for column, chances in by_category(model.settings, belief.logits):
+        guess[:, column] = chances.argmax(1).numpy()
+    return np.where(np.isnan(values), guess, values)
+
+
+def bounds(model: RowModel, values: Rows, share: float) -> tuple[Rows, Rows]:
+    """Return between which two values every missing number lies with this probability.
+
+    Parameters
+    ----------
+    model, values
+        As for `best`.
+    share
+        Between 0 and 1.
+
+    Returns
+    -------
+    tuple of ndarray
+        Of the shape of `values`: what was observed is its own bounds; for missing categories they are NaN.
+    """
+    check_share("share", share)
+    belief = believe(model.members, model.standardised(torch.tensor(values)))
+    sides = []
+    for level in ((1 - share) / 2, (1 + share) / 2):
+        side = np.full_like(values, np.nan)
+        at = quantile(belief.quantiles, torch.tensor(level), model.widths)
+        side[:, model.settings.numbers] = model.restored(at.double()).numpy()
+        sides.append(np.where(np.isnan(values), side, values))
+    return sides[0], sides[1]
+
+
+def draws(
+    model: RowModel,
+    values: Rows,
+    n_draws: int,
+    *,
+    seed: int = 0,
+    done: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float64]:
+    """Draw rows whose missing cells are what else they could have been.
+
+    Parameters
+    ----------
+    model, values
+        As for `best`.
+    n_draws
+        How many.
+    seed
+        Of the draws; draw k is the same however many there are.
+    done
+        Called with the draws done and all there are.
+
+    Returns
+    -------
+    ndarray
+        ``(draw, row, column)``. What was observed is there bit for bit.
+
+    Raises
+    ------
+    UsageError
+        Where they are no such rows, or no draw is asked for.
+    """
+    if n_draws < 1:
+        raise UsageError(f"the number of draws is at least 1; got {n_draws}")
+    start = model.standardised(torch.tensor(values))
+    drawn = np.empty((n_draws, *values.shape))
+    numbers = model.settings.numbers
+    for number in range(n_draws):
+        generator = torch.Generator().manual_seed(_mixed(seed, number))
+        rows = _drawn(model, model.members[number % len(model.members)], start.clone(), generator)
+        rows[:, numbers] = model.restored(rows[:, numbers])
+        drawn[number] = np.where(np.isnan(values), rows.numpy(), values)
+        if done is not None:
+            done(number + 1, n_draws)
+    return drawn
+
+
+def _drawn(model: RowModel, member: RowNet, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill rows in, cell by cell."""
+    missing = rows.isnan()
+    # The missing cells of a row in an order of their own, before all others.
+    order = torch.where(missing, torch.rand(rows.shape, generator=generator), torch.inf).argsort(1)
+    chance = torch.rand(rows.shape, generator=generator)
+    count = missing.sum(1)
+    for turn in range(int(count.max()) if len(rows) else 0):
+        index = (count > turn).nonzero()[:, 0]
+        column = order[index, turn]
+        belief = believe([member], rows[index])
+        rows[index, column] = _cell(model, belief, column, chance[index, column]).to(rows)
+    return rows
+
+
+def _cell(model: RowModel, belief: Belief, column: Tensor, chance: Tensor) -> Tensor:
+    """Return one cell of each row, where its distribution function is `chance`."""
+    settings = model.settings
+    cell = torch.zeros(len(column))
+    where = torch.zeros(len(settings.sizes), dtype=torch.long)
+    where[settings.numbers] = torch.arange(len(settings.numbers))
+    number = ~torch.tensor(settings.categories)[column]
+    index = number.nonzero()[:, 0]
+    if len(index):
+        cell[index] = quantile(belief.quantiles[index, where[column[index]]], chance[index], model.widths)
+    for other, chances in by_category(settings, belief.logits):
+        mine = (column == other).nonzero()[:, 0]
+        below = chances[mine].exp().cumsum(1)
+        cell[mine] = (below < chance[mine, None]).sum(1).clamp(max=settings.sizes[other] - 1).float()
+    return cell
+
+
+def quantile(quantiles: Tensor, level: Tensor, widths: Mapping[float, float]) -> Tensor:
+    """Return where a distribution function has a level: between its quantiles by straight lines.
+
+    Parameters
+    ----------
+    quantiles
+        ``(…, quantile)``, rising.
+    level
+        ``(…,)`` or a number, between 0 and 1.
+    widths
+        How much farther from the median it is than the quantiles say, see `widths`.
+    """
+    count = quantiles.shape[-1]
+    level = level.expand(quantiles.shape[:-1])
+    at = level * count - 0.5
+    low = at.floor().clamp(0, max(count - 2, 0)).long()
+    first, second = (quantiles.gather(-1, (low + step).clamp(max=count - 1)[..., None])[..., 0] for step in (0, 1))
+    value = first + (second - first) * (at - low).clamp(-0.5, 1.5)
+    median = (quantiles[..., (count - 1) // 2] + quantiles[..., count // 2]) / 2
+    return median + (value - median) * _width((2 * level - 1).abs(), widths)
+
+
+def _width(share: Tensor, widths: Mapping[float, float]) -> Tensor:
+    if not widths:
+        return torch.ones_like(share)
+    places, values = zip(*sorted(widths.items()), strict=True)
+    found = np.interp(share.double().numpy(), places, values)
+    return torch.from_numpy(np.asarray(found)).to(share)
+
+
+def measured_widths(
+    members: Sequence[RowNet], values: Tensor, held_out: Sequence[Tensor], shares: Sequence[float] = SHARES
+) -> dict[float, float]:
+    """Return how much wider intervals have to be than the quantiles say, by the share that they are to cover.
+
+    Parameters
+    ----------
+    members
+        Networks.
+    values
+        ``(row, column)``, standardised; NaN where missing.
+    held_out
+        For each network which cells it was not shown: boolean, of that shape.
+    shares
+        Of values that are to be covered.
+
+    Returns
+    -------
+    dict
+        Empty where too few cells were held out to say.
+    """
+    settings = members[0].settings
+    numbers = settings.numbers
+    cells: list[tuple[Tensor, Tensor]] = []
+    for member, hidden in zip(members, held_out, strict=True):
+        belief = believe([member], values.masked_fill(hidden, torch.nan))
+        wanted = (hidden & ~values.isnan())[:, numbers]
+        cells.append((belief.quantiles[wanted], values[:, numbers][wanted].float()))
+    quantiles, truth = (torch.cat(parts) for parts in zip(*cells, strict=True))
+    found = {}
+    for share in shares:
+        if len(truth) * (1 - share) < 5:
+            continue
+        low, middle, high = (
+            quantile(quantiles, torch.tensor(level), {}) for level in ((1 - share) / 2, 0.5, (1 + share) / 2)
+        )
+        reach = torch.where(truth > middle, high - middle, middle - low).clamp(min=1e-6)
+        found[share] = conformal_scale(((truth - middle).abs() / reach).numpy(), share)
+    return found
+
+
+def folds(observed: Tensor, members: int, share: float, seed: int) -> list[Tensor]:
+    """Return for each network which cells it is not shown: a share of those observed, no cell for two of them.
+
+    Parameters
+    ----------
+    observed
+        Boolean, ``(row, column)``.
+    members
+        How many networks there are; at most 1 / share.
+    share
+        Of the cells.
+    seed
+        Of the choice.
+    """
+    place = torch.rand(observed.shape, generator=torch.Generator().manual_seed(_mixed(seed, 2**31)))
+    return [observed & (place >= number * share) & (place < (number + 1) * share) for number in range(members)]
+
+
+def _mixed(seed: int, number: int) -> int:
+    """Return one seed of two numbers."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))

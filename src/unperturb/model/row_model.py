@@ -1,0 +1,195 @@
+"""What was learned of a table, as one thing to keep: an ensemble of networks, and what its columns are.
+
+The networks were started from other weights and were shown other cells, so that where they do not agree the table does
+not say enough. Their means, quantiles and chances are averaged for the best guess; every draw takes one of them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unperturb.errors import ModelError, UsageError
+from unperturb.model.checkpoint import fill, read_tensors, write_tensors
+from unperturb.model.rows import Belief, RowNet, RowSettings
+
+FORMAT = "unperturb-rows-1"
+
+_ROWS = 4096
+"""Rows that are worked on at once."""
+
+
+@dataclass(frozen=True)
+class ColumnCard:
+    """What a column of numbers is: where its values are, and how far they go. For categories nothing is used of it.
+
+    Attributes
+    ----------
+    offset, scale
+        Mean and standard deviation of what was observed.
+    low, high
+        The least and the greatest value that was observed.
+    seen
+        Whether anything was observed of the column.
+    """
+
+    offset: float = 0.0
+    scale: float = 1.0
+    low: float = 0.0
+    high: float = 0.0
+    seen: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class RowModel:
+    """A model of the rows of a table.
+
+    Attributes
+    ----------
+    settings
+        The columns, and the size of the networks.
+    columns
+        One a column.
+    members
+        The networks.
+    widths
+        By share of values that an interval is to cover: how much wider than the quantiles say it has to be.
+    about
+        Anything that is worth keeping, as JSON can.
+    """
+
+    settings: RowSettings
+    columns: tuple[ColumnCard, ...]
+    members: tuple[RowNet, ...]
+    widths: Mapping[float, float] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def standardised(self, values: Tensor) -> Tensor:
+        """Return rows ``(row, column)`` as networks take them: NaN where missing.
+
+        Raises
+        ------
+        UsageError
+            Where they have another number of columns, a value is infinite, or a code is none.
+        """
+        check_rows(values, self.settings)
+        return (values - self._offset) / self._scale
+
+    def restored(self, numbers: Tensor) -> Tensor:
+        """Return ``(row, number)`` or ``(row, number, …)`` in the units of the table, within what was observed."""
+        at = self.settings.numbers
+        shape = (1, -1, *(1,) * (numbers.ndim - 2))
+        low, high = (
+            torch.tensor([getattr(self.columns[column], name) for column in at], dtype=numbers.dtype).view(shape)
+            for name in ("low", "high")
+        )
+        values = numbers * self._scale[at].view(shape) + self._offset[at].view(shape)
+        return torch.minimum(torch.maximum(values, low), high)
+
+    @property
+    def _offset(self) -> Tensor:
+        return torch.tensor([column.offset for column in self.columns], dtype=torch.float64)
+
+    @property
+    def _scale(self) -> Tensor:
+        return torch.tensor([column.scale for column in self.columns], dtype=torch.float64)
+
+
+@torch.no_grad()
+def believe(members: Sequence[RowNet], values: Tensor) -> Belief:
+    """Return what networks together say of rows; quantiles rise.
+
+    Parameters
+    ----------
+    members
+        The networks.
+    values
+        ``(row, column)``, standardised; NaN where missing.
+    """
+    parts = [_averaged(members, values[first : first + _ROWS]) for first in range(0, max(len(values), 1), _ROWS)]
+    return Belief(*(torch.cat([getattr(part, name) for part in parts]) for name in ("mean", "quantiles", "logits")))
+
+
+def _averaged(members: Sequence[RowNet], values: Tensor) -> Belief:
+    settings = members[0].settings
+    features, mask = settings.as_features(values).float(), ~values.isnan()
+    said = [member(features, mask) for member in members]
+    chances = torch.zeros_like(said[0].logits)
+    for where, category in zip(settings.columns, settings.categories, strict=True):
+        if category:
+            chances[:, where] = torch.stack([each.logits[:, where].softmax(1) for each in said]).mean(0).log()
+    return Belief(
+        torch.stack([each.mean for each in said]).mean(0),
+        torch.stack([each.quantiles.sort(-1).values for each in said]).mean(0),
+        chances,
+    )
+
+
+def check_rows(values: Tensor, settings: RowSettings) -> None:
+    """Refuse rows that are not of a table's columns.
+
+    Raises
+    ------
+    UsageError
+        Where they have another number of columns, a value is infinite, or a code is none.
+    """
+    if values.ndim != 2 or values.shape[1] != len(settings.sizes):
+        raise UsageError(f"the table has {len(settings.sizes)} columns; got values of shape {tuple(values.shape)}")
+    if values.isinf().any():
+        raise UsageError("a value is infinite; mark it as missing, or replace it")
+    for column, (size, category) in enumerate(zip(settings.sizes, settings.categories, strict=True)):
+        codes = values[:, column]
+        codes = codes[~codes.isnan()]
+        if category and not ((codes == codes.round()) & (codes >= 0) & (codes < size)).all():
+            raise UsageError(f"codes of column {column} are whole numbers from 0 to {size - 1}, or NaN where missing")
+
+
+def save_rows(model: RowModel, path: str | Path) -> None:
+    """Write a model of rows, whole or not at all, in place of what may be there.
+
+    Raises
+    ------
+    FileError
+        Where it cannot be written.
+    """
+    tensors = {
+        f"{number}.{key}": value.detach().contiguous()
+        for number, member in enumerate(model.members)
+        for key, value in member.state_dict().items()
+    }
+    card = {
+        "settings": asdict(model.settings),
+        "columns": [asdict(column) for column in model.columns],
+        "members": len(model.members),
+        "widths": [[share, width] for share, width in model.widths.items()],
+        "about": dict(model.about),
+    }
+    write_tensors(path, FORMAT, tensors, {"card": json.dumps(card)})
+
+
+def load_rows(path: str | Path) -> RowModel:
+    """Read what `save_rows` has written.
+
+    Raises
+    ------
+    ModelError
+        Where the file is not such a model.
+    """
+    tensors, texts = read_tensors(path, FORMAT)
+    try:
+        card = json.loads(texts["card"])
+        settings = RowSettings(**card["settings"])
+        columns = tuple(ColumnCard(**column) for column in card["columns"])
+        widths = {float(share): float(width) for share, width in card["widths"]}
+        count, about = int(card["members"]), card["about"]
+    except (KeyError, TypeError, ValueError, UsageError):
+        raise ModelError(f"{path} holds no card that can be read; it may be damaged") from None
+    members = tuple(RowNet(settings).eval().requires_grad_(False) for _ in range(count))
+    for number, member in enumerate(members):
+        prefix = f"{number}."
+        fill(member, {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}, path)
+    return RowModel(settings, columns, members, widths, about)

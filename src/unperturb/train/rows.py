@@ -1,0 +1,228 @@
+"""Training a network for rows: cells that were observed are erased, and have to be given back.
+
+No row has to be complete. Of a row's observed cells some are hidden from the network, one by one at a rate drawn a row,
+or in the pattern in which another row of the table has lost its own; what the network says of them is held against what
+they are, in units of their column's standard deviation,
+
+    (mean − x)²  +  Σ_i ρ_τi(x − q_i) / Q            numbers
+    −log p(x)                                        categories
+
+with the pinball loss ρ_τ(e) = max(τ e, (τ − 1) e) (Koenker and Bassett, "Regression quantiles", 1978); its mean over
+many τ is half the continuous ranked probability score (Gneiting and Raftery, 2007, eq. 21).
+
+Every member of an ensemble has cells of its own that it is never shown. They say when it knew most, and later how
+wide its intervals have to be.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unperturb.model.joint import fit_joint
+from unperturb.model.rows import Belief, RowNet, RowSettings, by_category, ranks_of
+
+INDEPENDENT = (1.0, 10.0, 100.0)
+"""Rows of independent cells that are tried beside those of a table, for its joint Gaussian."""
+
+CHECKS = 15
+"""How often in a run the cells that are held out are looked at."""
+
+
+@dataclass(frozen=True)
+class RowTraining:
+    """How a network for rows is trained.
+
+    Attributes
+    ----------
+    epochs
+        How often each row is seen, within the limits on steps.
+    least, most
+        Of steps.
+    batch
+        Rows a step.
+    rate, warmup
+        Learning rate of Adam, and the steps over which it rises; it falls along a cosine to 0.
+    decay
+        Of weights.
+    average
+        How slowly the running average of the weights, which is what is kept, follows them.
+    hidden
+        Least and largest share of a row's cells that is hidden.
+    """
+
+    epochs: int = 100
+    least: int = 600
+    most: int = 4000
+    batch: int = 128
+    rate: float = 2e-3
+    warmup: int = 50
+    decay: float = 1e-4
+    average: float = 0.995
+    hidden: tuple[float, float] = (0.03, 0.63)
+
+    def steps(self, rows: int) -> int:
+        """Return how many steps a table of so many rows is trained for."""
+        return max(self.least, min(self.most, self.epochs * rows // self.batch))
+
+
+def train_rows(
+    values: Tensor,
+    settings: RowSettings,
+    held_out: Tensor,
+    *,
+    training: RowTraining | None = None,
+    seed: int = 0,
+    done: Callable[[int, int], None] | None = None,
+) -> RowNet:
+    """Train a network on a table.
+
+    Parameters
+    ----------
+    values
+        ``(row, column)``: numbers about standardised, codes of categories; NaN where missing.
+    settings
+        What the columns are.
+    held_out
+        Boolean, of the same shape: cells that are not shown, for finding out when to stop.
+    training
+        How.
+    seed
+        Of everything random.
+    done
+        Called with the steps done and all there are.
+    """
+    training = training or RowTraining()
+    generator = torch.Generator().manual_seed(seed)
+    observed = ~values.isnan()
+    shown = observed & ~held_out
+    features = settings.as_features(values)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mask = settings.as_mask(shown)
+        joint = min(
+            (fit_joint(features, mask, rows) for rows in INDEPENDENT),
+            key=lambda each: _gap(each.given(features, mask)[0] - features, settings.as_mask(observed & held_out)),
+        )
+        net = RowNet(settings, joint, ranks_of(features, mask))
+        run = _Run(net, values, features, shown, observed & held_out)
+        for step, steps in run.over(training, generator):
+            if done is not None:
+                done(step, steps)
+    return net.eval().requires_grad_(False)
+
+
+class _Run:
+    """The run of one network: steps, the running average of its weights, and the best of them."""
+
+    def __init__(self, net: RowNet, values: Tensor, features: Tensor, shown: Tensor, held_out: Tensor) -> None:
+        self.net, self.values, self.features, self.shown, self.held_out = net, values, features, shown, held_out
+        self.average = [weight.detach().clone() for weight in net.parameters()]
+        self.best, self.least = self.average, math.inf
+
+    def over(self, training: RowTraining, generator: torch.Generator) -> Iterator[tuple[int, int]]:
+        """Train, yielding after every step; at the end the network has the weights that did best."""
+        optimizer = torch.optim.AdamW(self.net.parameters(), weight_decay=training.decay)
+        steps = training.steps(len(self.values))
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = (
+                training.rate * min(1, (step + 1) / training.warmup) * (1 + math.cos(math.pi * step / steps)) / 2
+            )
+            rows = torch.randint(len(self.values), (min(training.batch, len(self.values)),), generator=generator)
+            shown = self.shown[rows]
+            seen = shown & ~hide(shown, self.shown, training.hidden, generator)
+            loss = row_loss(self.net(self.features[rows], seen), self.values[rows], shown & ~seen, self.net.settings)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            optimizer.step()
+            self._follow(min(training.average, (step + 1) / (step + 10)))
+            if (step + 1) % max(steps // CHECKS, 1) == 0:
+                self._look()
+            yield step + 1, steps
+        self._put(self.best)
+
+    @torch.no_grad()
+    def _follow(self, slowly: float) -> None:
+        for kept, weight in zip(self.average, self.net.parameters(), strict=True):
+            kept.lerp_(weight, 1 - slowly)
+
+    @torch.no_grad()
+    def _look(self) -> None:
+        """Keep the average if no other has said more of the cells that are held out."""
+        now = [weight.detach().clone() for weight in self.net.parameters()]
+        self._put(self.average)
+        self.net.eval()
+        loss = 0.0
+        for first in range(0, len(self.values), 2048):
+            part = slice(first, first + 2048)
+            belief = self.net(self.features[part], self.shown[part])
+            count = int(self.held_out[part].sum())
+            loss += count * float(row_loss(belief, self.values[part], self.held_out[part], self.net.settings))
+        self.net.train()
+        if loss <= self.least:
+            self.least, self.best = loss, [weight.clone() for weight in self.average]
+        self._put(now)
+
+    @torch.no_grad()
+    def _put(self, weights: Sequence[Tensor]) -> None:
+        for weight, new in zip(self.net.parameters(), weights, strict=True):
+            weight.copy_(new)
+
+
+def hide(shown: Tensor, patterns: Tensor, shares: tuple[float, float], generator: torch.Generator) -> Tensor:
+    """Return which cells of some rows to hide: ``(row, column)``, boolean.
+
+    Half of the rows lose cells one by one, at a rate of their own; the others what some row of the table has lost too.
+
+    Parameters
+    ----------
+    shown
+        ``(row, column)``: what there is to be hidden.
+    patterns
+        ``(any, column)``: what rows of the table show.
+    shares
+        Least and largest rate.
+    generator
+        Where chance comes from.
+    """
+    rows, columns = shown.shape
+    low, high = shares
+    rate = low + (high - low) * torch.rand(rows, 1, generator=generator)
+    single = torch.rand(rows, columns, generator=generator) < rate
+    other = ~patterns[torch.randint(len(patterns), (rows,), generator=generator)]
+    like = torch.rand(rows, 1, generator=generator) < 0.5
+    # A pattern that takes nothing away teaches nothing.
+    return torch.where(like & (other & shown).any(1, keepdim=True), other, single)
+
+
+def row_loss(belief: Belief, values: Tensor, wanted: Tensor, settings: RowSettings) -> Tensor:
+    """Return the mean loss of the cells that are wanted; 0 where there are none.
+
+    Parameters
+    ----------
+    belief
+        What a network said.
+    values
+        ``(row, column)``, what they are.
+    wanted
+        Boolean, of that shape.
+    settings
+        What the columns are.
+    """
+    numbers = settings.numbers
+    truth = torch.where(wanted, values, 0)
+    at = truth[:, numbers]
+    error = at[..., None] - belief.quantiles
+    pinball = torch.maximum(settings.levels * error, (settings.levels - 1) * error).mean(-1)
+    total = (((belief.mean - at).square() + pinball) * wanted[:, numbers]).sum()
+    for column, chances in by_category(settings, belief.logits):
+        said = chances.gather(1, truth[:, [column]].long())[:, 0]
+        total = total - (said * wanted[:, column]).sum()
+    return total / wanted.sum().clamp(min=1)
+
+
+def _gap(error: Tensor, wanted: Tensor) -> float:
+    return float((error.square() * wanted).sum())

@@ -1,0 +1,134 @@
+"""`unperturb impute`."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pd = pytest.importorskip("pandas")
+
+from unperturb.app import imputing  # noqa: E402
+from unperturb.app.cli import main  # noqa: E402
+from unperturb.train.rows import RowTraining  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Learn for a moment only."""
+    quick = imputing.Learning(members=2, training=RowTraining(least=20, most=20))
+    monkeypatch.setattr(imputing, "Learning", lambda seed=0: replace(quick, seed=seed))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    lines = ["name,weight,legs,farm,sound"]
+    for number in range(80):
+        weight = "?" if number % 5 == 0 else f"{50 + generator.standard_normal():.2f}"
+        legs = "" if number % 7 == 0 else str(generator.integers(2, 5))
+        farm = "NA" if number % 6 == 0 else generator.choice(["north", "south"])
+        lines.append(f"cow {number},{weight},{legs},{farm},{generator.choice(['yes', 'no'])}")
+    path = tmp_path / "cows.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def run(*arguments: object) -> int:
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def lines(path: Path) -> list[list[str]]:
+    return [line.split(",") for line in path.read_text().splitlines()]
+
+
+def test_missing_cells_alone_are_filled(table, tmp_path, capsys):
+    """Breaks: numbers of a column written anew; codes written in place of categories."""
+    assert run("impute", table, "-o", tmp_path / "filled.csv", "--keep", "name") == 0
+    before, after = lines(table), lines(tmp_path / "filled.csv")
+    assert len(after) == len(before)
+    for old, new in zip(before, after, strict=True):
+        for is_, was in zip(new, old, strict=True):
+            assert is_ == was if was not in ("?", "", "NA") else is_ not in ("?", "", "NA")
+    assert all(re.fullmatch(r"\d+\.\d\d", row[1]) for row in after[1:])
+    assert all(row[2] in "234" and row[3] in ("north", "south") for row in after[1:])
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [str(tmp_path / "filled.csv")]
+    assert "42 missing cells in 3 columns" in said.err
+
+
+def test_draws_differ_and_come_with_a_report(table, tmp_path):
+    assert run("impute", table, "-o", tmp_path / "out" / "filled.csv", "--draws", 3, "--keep", "name") == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["filled.csv", "filled_draw01.csv", "filled_draw02.csv", "filled_draw03.csv", "filled_report.html"]
+    texts = {(tmp_path / "out" / f"filled_draw0{number}.csv").read_text() for number in (1, 2, 3)}
+    assert len(texts) == 3
+    page = (tmp_path / "out" / "filled_report.html").read_text()
+    for words in ("cows.csv", "weight", "missing together", "Rubin", "% interval", "north", "data:image/png"):
+        assert words in page
+
+
+def test_a_kept_model_fills_in_new_rows(table, tmp_path, capsys):
+    """Categories that it has not learned stay; the rows are not learned. Break: codes of the new table's own."""
+    model = tmp_path / "cows.safetensors"
+    assert run("impute", table, "-o", tmp_path / "a.csv", "--keep", "name", "--save-model", model) == 0
+    new = tmp_path / "new.csv"
+    new.write_text("name,weight,legs,farm,sound\nox,?,4,west,yes\nbull,51.5,,south,\n")
+    assert run("impute", new, "-o", tmp_path / "b.csv", "--keep", "name", "--model", model, "--json") == 0
+    told = json.loads(capsys.readouterr().out.split("\n", 2)[2])
+    assert told["unseen"] == 1
+    ox, bull = lines(tmp_path / "b.csv")[1:]
+    assert ox[2:] == ["4", "west", "yes"]
+    assert float(ox[1]) == pytest.approx(50, abs=4)
+    assert bull[:2] == ["bull", "51.5"]
+    assert bull[2] in ("2", "3", "4")
+    assert bull[4] in ("yes", "no")
+    other = tmp_path / "other.csv"
+    other.write_text("name,height\nox,1\n")
+    assert run("impute", other, "-o", tmp_path / "c.csv", "--keep", "name", "--model", model) == 2
+    assert not (tmp_path / "c.csv").exists()
+
+
+def test_marks_and_categories_are_what_is_said(tmp_path):
+    """Break: -999 averaged in."""
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "a,b\n" + "".join(f"{1 + number % 3},{-999 if number % 4 == 0 else 10 + number % 2}\n" for number in range(60))
+    )
+    assert run("impute", path, "-o", tmp_path / "f.csv", "--mark", "-999", "--category", "a") == 0
+    assert {row[1] for row in lines(tmp_path / "f.csv")[1:]} == {"10", "11"}
+
+
+def test_nothing_missing_nothing_changed(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n3,4.50\n5,6\n")
+    assert run("impute", path) == 0
+    assert (tmp_path / "t_imputed.csv").read_text() == path.read_text()
+
+
+def test_a_column_of_nothing_is_left(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + "".join(f"{number},\n" for number in range(20)))
+    assert run("impute", path, "--draws", 2) == 0
+    assert (tmp_path / "t_imputed.csv").read_text() == path.read_text()
+    assert "nothing was observed of b" in capsys.readouterr().err
+
+
+def test_nothing_is_lost(table, tmp_path, capsys):
+    """Breaks: the results looked for after learning; the input replaced."""
+    (tmp_path / "cows_imputed.csv").write_text("mine")
+    assert run("impute", table) == 1
+    assert (tmp_path / "cows_imputed.csv").read_text() == "mine"
+    assert run("impute", table, "-o", table, "--overwrite") == 2
+    assert run("impute", tmp_path / "none.csv") == 1
+    assert run("impute", table, "--dry-run", "-o", tmp_path / "x.csv", "--draws", 1) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [str(tmp_path / name) for name in ("x.csv", "x_draw01.csv", "x_report.html")]
+    assert not (tmp_path / "x.csv").exists()
+    assert all(line.startswith("unperturb: ") for line in said.err.splitlines())

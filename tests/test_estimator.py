@@ -1,0 +1,137 @@
+"""The estimators, as scikit-learn and pandas want them."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+pd = pytest.importorskip("pandas")
+from sklearn.base import clone  # noqa: E402
+from sklearn.linear_model import LinearRegression  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+
+from unperturb.app.estimator import DenoisingImputer  # noqa: E402
+from unperturb.errors import UsageError  # noqa: E402
+
+
+def quick(**more: object) -> DenoisingImputer:
+    return DenoisingImputer(n_members=1, max_steps=20, random_state=0, **more)
+
+
+@parametrize_with_checks([quick()])
+def test_it_is_an_estimator(estimator, check):
+    """All of scikit-learn's checks; the one of arrays of other libraries runs only where scipy is told to take them."""
+    check(estimator)
+
+
+def rows(n: int = 60) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((n, 3)) @ generator.standard_normal((3, 4))
+    values[generator.random((n, 4)) < 0.2] = np.nan
+    return values
+
+
+def test_observed_cells_come_back_bit_for_bit():
+    """In the best guess and in every draw, of rows that were learned and of others. Break: float32 on the way."""
+    values = rows()
+    imputer = quick().fit(values[:40])
+    for found in (imputer.transform(values), *imputer.sample_posterior(values, 2)):
+        there = ~np.isnan(values)
+        assert np.array_equal(found[there], values[there])
+        assert np.isfinite(found).all()
+
+
+def test_several_imputations_differ_and_are_the_seeds():
+    values = rows()
+    imputer = quick(n_imputations=3).fit(values)
+    one, two, three = imputer.sample_posterior(values)
+    assert not np.array_equal(one, two)
+    assert np.array_equal(three, imputer.sample_posterior(values)[2])
+    assert not np.array_equal(one, imputer.sample_posterior(values, 1, random_state=5)[0])
+    again = clone(imputer).fit(values)
+    assert np.array_equal(again.transform(values), imputer.transform(values))
+
+
+def test_intervals_are_around_what_is_missing():
+    values = rows()
+    values[0] = [np.nan, 1, 2, 3]
+    low, high = quick().fit(values).intervals(values, 0.9)
+    gone = np.isnan(values)
+    assert (low[gone] < high[gone]).all()
+    assert np.array_equal(low[~gone], values[~gone])
+
+
+def test_a_mark_is_a_missing_cell():
+    """Break: the mark looked at as a value."""
+    values = rows()
+    marked = np.where(np.isnan(values), -999.0, values)
+    found = quick(missing_values=-999.0).fit_transform(marked)
+    assert np.array_equal(found, quick().fit_transform(values))
+
+
+def test_indicators_and_empty_columns():
+    """As scikit-learn's imputers have them. Break: the names of indicators without those that are left out."""
+    values = rows()
+    values[:, 1] = np.nan
+    assert quick().fit_transform(values).shape == (60, 3)
+    kept = quick(keep_empty_features=True).fit_transform(values)
+    assert kept.shape == (60, 4)
+    assert (kept[:, 1] == 0).all()
+    imputer = quick(add_indicator=True).fit(pd.DataFrame(values, columns=list("abcd")))
+    found = imputer.transform(pd.DataFrame(values, columns=list("abcd")))
+    names = imputer.get_feature_names_out()
+    assert found.shape[1] == len(names) == 3 + np.isnan(values).any(0).sum()
+    assert list(names[:3]) == ["a", "c", "d"]
+
+
+def mixed() -> "pd.DataFrame":
+    generator = np.random.default_rng(1)
+    colour = generator.choice(["red", "green"], 50)
+    frame = pd.DataFrame(
+        {
+            "size": np.where(colour == "red", 10.0, 20.0) + generator.standard_normal(50),
+            "colour": pd.Categorical(colour, categories=["green", "red", "blue"]),
+            "count": pd.array(generator.integers(0, 5, 50), "Int64"),
+            "good": pd.array(generator.random(50) < 0.5, "boolean"),
+        },
+        index=[f"row {number}" for number in range(50)],
+    )
+    for place, column in enumerate(frame.columns):
+        frame.loc[frame.index[place::7], column] = pd.NA if column != "size" else np.nan
+    return frame
+
+
+def test_frames_keep_their_types():
+    """Break: codes in place of categories."""
+    frame = mixed()
+    imputer = quick().fit(frame)
+    for found in (imputer.transform(frame), *imputer.sample_posterior(frame, 2)):
+        assert not found.isna().to_numpy().any()
+        assert (found.dtypes == frame.dtypes).all()
+        assert found.index.equals(frame.index)
+        for name in frame:
+            there = frame[name].notna()
+            assert (found[name][there] == frame[name][there]).all()
+        assert set(found["colour"]) <= {"red", "green"}
+    part = frame[frame["colour"] != "red"].iloc[:5]
+    assert imputer.transform(part).notna().to_numpy().all()
+
+
+def test_frames_of_other_columns_are_refused():
+    frame = mixed()
+    imputer = quick().fit(frame)
+    with pytest.raises((UsageError, ValueError), match="feature names"):
+        imputer.transform(frame.drop(columns="size"))
+    with pytest.raises(UsageError, match="arrays of numbers"):
+        quick(add_indicator=True).fit(frame)
+    dated = frame.assign(day=pd.Timestamp("2020-01-01"))
+    with pytest.raises(UsageError, match="day"):
+        quick().fit(dated)
+
+
+def test_it_works_in_a_pipeline_and_says_its_frame():
+    values = pd.DataFrame(rows(), columns=list("abcd"))
+    made = make_pipeline(quick(), LinearRegression()).fit(values, values["a"].fillna(0))
+    assert made.predict(values).shape == (60,)
+    found = quick().set_output(transform="pandas").fit_transform(values)
+    assert list(found.columns) == list("abcd")
