@@ -679,6 +679,18 @@ def test_gray_is_added_to_what_the_card_holds(run, model, tmp_path):
     assert [(each.kind, each.data) for each in made if each.statistic == "pixel"] == [("colour", "mine"), ("gray", "a")]
 
 
+def test_a_gray_image_among_colour_ones_takes_the_place_of_nothing(run, model, tmp_path):
+    """Break: a calibration in gray by one image, over one by many."""
+    folder = write_pictures(tmp_path / "a", range(4))
+    many = tmp_path / "many.safetensors"
+    assert run("calibrate", folder, "--gray", "--model", model, "-o", many, *QUICK, "--sigma", 20)[0] == 0
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)).save(folder / "gray.png")
+    code, _, err = run("calibrate", folder, "--model", many, "-o", tmp_path / "both.safetensors", *QUICK, "--sigma", 20)
+    assert (code, "too few of the images are gray" in err) == (0, True)
+    made = calibrations(load(tmp_path / "both.safetensors").card)
+    assert {(each.kind, each.n_images) for each in made} == {("gray", 4), ("colour", 4)}
+
+
 def test_images_that_were_held_out_are_those_of_training(run, model, tmp_path):
     """Break: counted from 1."""
     from unperturb.data.patches import Preparation, held_out_files, open_patches

@@ -1,5 +1,6 @@
 """From the options of `unperturb calibrate` to a calibrated model, or to what its intervals cover."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,6 +113,7 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
     check_mean(denoiser)
     drawing = Drawing(options["n_samples"], options["steps"])
     tried, failures = _try(request, denoiser, [drawing], [level / 255 for level in LEVELS], show)
+    tried = _of_one_kind(tried)
     made = calibrate(tried, level=options["level"], confidence=options["confidence"], data=request.data)
     _say_what_is_missing(tried, made, options["level"], options["confidence"])
     make_folder(output.parent)
@@ -124,6 +126,19 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
         "failures": failures,
     }
     return told, [f"{output}: calibrated on {_count(tried)} images, half widths in spreads", *_table(made)]
+
+
+def _of_one_kind(tried: list[Trial]) -> list[Trial]:
+    """Leave out a kind of image of which there are few beside another: a gray file or two among colour ones.
+
+    They would take the place of a calibration that was made of many.
+    """
+    counts = Counter(trial.kind for trial in tried)
+    most = max(counts.values())
+    few = [kind for kind, count in counts.items() if 2 * count < most]
+    for kind in few:
+        click.echo(f"unperturb: too few of the images are {kind}; they are left out, see --gray", err=True)
+    return [trial for trial in tried if trial.kind not in few]
 
 
 def measured(request: Request, show: Callable[..., None]) -> Told:
