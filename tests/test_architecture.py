@@ -34,7 +34,7 @@ ROOT_MODULES = {"unperturb", "unperturb.errors", "unperturb.atomic"}
 
 OPTIONAL = {
     *("bm3d", "cv2", "pywt", "matplotlib", "hypothesis", "pytest"),
-    *("zarr", "dask", "sklearn", "pandas", "soundfile", "fastapi", "uvicorn", "onnx", "onnxruntime"),
+    *("zarr", "dask", "sklearn", "pandas", "pyarrow", "wfdb", "soundfile", "fastapi", "uvicorn", "onnx", "onnxruntime"),
 }
 """What comes with an extra is imported where it is used."""
 
