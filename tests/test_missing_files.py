@@ -337,18 +337,20 @@ def test_noise_in_what_was_observed_is_taken_away_where_it_is_told(run, models, 
 
 
 def test_bundled_models_fill_in_what_is_missing(run, tmp_path):
-    """The best guess is that of `natural`, which is approximate and says so; draws are of `missing`.
+    """By `missing`; `natural` will do, and says that it is approximate.
 
-    Breaks: one model for all; a model for noise that is given the mask and not told what it means.
+    Breaks: `natural` for all; a model for noise that is given the mask and not told what it means.
     """
     picture(tmp_path / "a.png", mode="L", size=SIZE)
     Image.fromarray(HIDDEN).save(tmp_path / "mask.png")
-    code, _, err = run("restore", tmp_path / "a.png", "--missing", tmp_path / "mask.png")
+    mask = ("--missing", tmp_path / "mask.png")
+    for verb, few in (("restore", ()), ("sample", FEW)):
+        code, _, err = run(verb, tmp_path / "a.png", *mask, *few)
+        assert (code, "approximate" in err) == (0, False)
+    code, _, err = run("restore", tmp_path / "a.png", *mask, "--model", "natural", "-o", tmp_path / "b.png")
     assert (code, "a.png: approximate" in err) == (0, True)
-    code, _, err = run("sample", tmp_path / "a.png", "--missing", tmp_path / "mask.png", *FEW)
-    assert (code, "approximate" in err) == (0, False)
     before = np.asarray(opened(tmp_path / "a.png"))
-    for name in ("a_restored.png", "a_sample01.png"):
+    for name in ("a_restored.png", "a_sample01.png", "b.png"):
         after = np.asarray(opened(tmp_path / name))
         assert np.array_equal(after[~HIDDEN], before[~HIDDEN])
 

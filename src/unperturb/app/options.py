@@ -52,7 +52,7 @@ def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     model = click.option(
         "--model",
         default=None,
-        help="A bundled model, or the path of a model file.  [default: natural; to draw with --missing: missing]",
+        help="A bundled model, or the path of a model file.  [default: natural; with --missing: missing]",
     )
     sigma = click.option(
         "--sigma",
@@ -81,13 +81,11 @@ def as_looking(
     missing: str | None,
     perturb: str | None,
     compute: "Compute",
-    *,
-    draws: bool = True,
 ) -> "Looking":
     """Turn these options into what the application takes.
 
-    Where pixels are missing and no model is named, draws come from `missing`. Its best guess is not as good as that of
-    `natural` yet (docs/models/missing.md), which is taken where nothing else is asked for.
+    Where pixels are missing, and nothing else was done to them, the model is `missing` unless another is named: it beats
+    the approximation that `natural` would be used by (docs/models/missing.md).
     """
     from unperturb.app.observing import Looking
     from unperturb.model.checkpoint import load
@@ -96,7 +94,7 @@ def as_looking(
     if sigma is not None and perturb is not None:
         raise click.UsageError("--perturb tells the noise as well, + gaussian:sigma=…; leave --sigma out")
     perturbation = None if perturb is None else parse(perturb)
-    denoiser = load(model or ("missing" if draws and missing is not None and perturb is None else "natural"))
+    denoiser = load(model or ("missing" if missing is not None and perturb is None else "natural"))
     return Looking(denoiser, sigma, missing, perturbation, compute)
 
 

@@ -72,7 +72,7 @@ def restore(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile), draws=False)
+    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile))
     restoring = Restoring(looking, quality, overwrite)
     results, failures, seconds = run_files("restoring", jobs, restoring)
     _tell(results, failures, as_json=as_json, seconds=seconds)
