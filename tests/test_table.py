@@ -154,7 +154,7 @@ def test_dates_and_what_is_to_be_kept_are_carried_through(table, tmp_path):
     ],
 )
 def test_a_header_is_found_out(table, text, header):
-    """Breaks: no name of a column of numbers; an empty name for a mark; names not looked for below."""
+    """Breaks: no look for columns of numbers, nor for names below; an empty name, and a ``?`` below, as any other."""
     assert (table(text).text.header is not None) == header
 
 
@@ -219,7 +219,7 @@ def test_a_file_that_is_written_back_has_the_same_bytes(table, tmp_path, name):
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),
 )
 def test_any_cells_survive(table, rows, line_end):
-    """What Python's csv module writes and then reads again. Break: a lone carriage return kept as the end of lines."""
+    """What Python's csv module writes and then reads again. Break: a lone carriage return written without quotes."""
     rows = [["x" * 9, *row] for row in rows]
     file = io.StringIO(newline="")
     csv.writer(file, lineterminator=line_end, quoting=csv.QUOTE_ALL).writerows(rows)

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unperturb.errors import FileError
 
@@ -149,13 +149,20 @@ def text_bytes(cells: Frame, style: TextStyle, *, index: bool = False) -> bytes:
     index
         Whether the index of the DataFrame is written as columns, too.
     """
-    text: str = cells.to_csv(
-        sep=style.delimiter,
-        header=False if style.header is None else list(style.header),
-        index=index,
-        lineterminator=style.line_end,
-        quoting=csv.QUOTE_ALL if style.quote_all else csv.QUOTE_MINIMAL,
-    )
+
+    def as_text(quoting: Literal[0, 1]) -> str:
+        return cells.to_csv(
+            sep=style.delimiter,
+            header=False if style.header is None else list(style.header),
+            index=index,
+            lineterminator=style.line_end,
+            quoting=quoting,
+        )
+
+    text = as_text(csv.QUOTE_ALL if style.quote_all else csv.QUOTE_MINIMAL)
+    # Within a cell, a line end of another kind gets no quotes by itself, and would split the row.
+    if not style.quote_all and any(end in text for end in {"\r", "\n"} - {*style.line_end}):
+        text = as_text(csv.QUOTE_ALL)
     if not style.ended:
         text = text.removesuffix(style.line_end)
     mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(style.encoding, b"")
@@ -272,5 +279,4 @@ def _are_numbers(cells: Collection[str], decimal: str) -> bool:
 
 def _line_end_of(text: str) -> str:
     found = re.search(r"\r\n|\n|\r", text)
-    # A lone \r as the end would leave a \n within a cell without its quotes.
-    return "\n" if found is None or (found[0] == "\r" and "\n" in text) else found[0]
+    return found[0] if found else "\n"
