@@ -27,7 +27,7 @@ from unperturb.infer.sample import sample
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.machine import keep_freed_memory
-from unperturb.model.perturbation import Perturbation
+from unperturb.model.perturbation import Impulse, Perturbation
 from unperturb.model.spec import parse
 
 Peer = Callable[[PerturbedImage], Array]
@@ -185,8 +185,13 @@ def _timed(peer: Peer, seen: PerturbedImage) -> Answer:
 def _drawn(model: Denoiser, perturbation: Perturbation, seen: PerturbedImage, draws: int, steps: int) -> Answer:
     start = time.perf_counter()
     axis = None if seen.values.ndim == 2 else -1
-    told = None if is_conditional(model) or seen.missing is not None else perturbation
-    observation = observe(seen.values, model, seen.sigma, channel_axis=axis, missing=seen.missing, perturbation=told)
+    missing, sigma = seen.missing, seen.sigma
+    if isinstance(perturbation, Impulse) and "impulse" not in model.card.perturbation:
+        # A model of missing pixels takes all that is black or white for missing, the few that always were included.
+        extreme = (seen.values == 0) | (seen.values == 1)
+        missing, sigma = extreme if axis is None else extreme.any(-1), 0.0
+    told = None if is_conditional(model) or missing is not None else perturbation
+    observation = observe(seen.values, model, sigma, channel_axis=axis, missing=missing, perturbation=told)
     best = observation.to_array(observation.posterior.mean)
     seconds = time.perf_counter() - start
     drawn = list(sample(observation.posterior, draws, steps=steps)) if draws else []

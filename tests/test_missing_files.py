@@ -167,6 +167,14 @@ def test_what_has_exactly_a_colour_is_missing_by_it(dtype, bits, stored):
     assert (find_missing(gray, "#808080", "a") == HIDDEN).all()
 
 
+def test_several_colours_are_missing_together():
+    """Pixels that a fault has made black or white. Break: the first colour alone."""
+    values = samples("uint8", 1).clip(1, 254)
+    values[0, :3], values[1, :2] = 0, 255
+    found = find_missing(Recording(values, "YX"), "#000000, #ffffff", "a")
+    assert np.array_equal(found, (values == 0) | (values == 255))
+
+
 GRAY = Recording(samples("uint8", 1), "YX")
 REFUSED = {
     "no such mask": (GRAY, "there/is/none.png", FileError, "there is no mask"),

@@ -64,7 +64,7 @@ def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--missing",
         default=None,
         metavar="MASK",
-        help="What is missing: an image whose non-zero pixels are, alpha, nan, or a colour such as #ff00ff.",
+        help="What is missing: an image whose non-zero pixels are, alpha, nan, or colours such as #ff00ff.",
     )
     perturb = click.option(
         "--perturb",

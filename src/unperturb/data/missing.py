@@ -5,7 +5,7 @@ A mark is one of
     a file      an image of the same size; pixels that are not zero are missing
     alpha       pixels that are wholly transparent in the image's own file
     nan         pixels that are not a number, in float files
-    #rrggbb     pixels of exactly this colour, 8 bits a channel
+    #rrggbb     pixels of exactly this colour, 8 bits a channel; or of several, #000000,#ffffff
 
 What stands in a missing pixel is forgotten here, before anything else looks at the image: it cannot have an influence.
 """
@@ -55,7 +55,7 @@ def find_missing(recording: Recording, mark: str, name: str | Path) -> Mask:
     elif mark == "nan":
         missing = _not_numbers(recording, name)
     elif mark.startswith("#"):
-        missing = _of_colour(recording, mark)
+        missing = np.any([_of_colour(recording, colour.strip()) for colour in mark.split(",")], axis=0)
     else:
         missing = _marked(recording, Path(mark), name)
     if missing.all():
