@@ -49,7 +49,7 @@ def lines(path: Path) -> list[list[str]]:
 
 
 def test_missing_cells_alone_are_filled(table, tmp_path, capsys):
-    """Breaks: numbers of a column written anew; codes written in place of categories."""
+    """Break: codes written in place of categories."""
     assert run("impute", table, "-o", tmp_path / "filled.csv", "--keep", "name") == 0
     before, after = lines(table), lines(tmp_path / "filled.csv")
     assert len(after) == len(before)

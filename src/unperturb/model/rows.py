@@ -165,7 +165,7 @@ class RowNet(nn.Module):
                 layer.bias.zero_()
             self.number.bias.view(n_numbers, -1)[:, 1:] = torch.special.ndtri(settings.levels)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Belief:
+    def forward(self, features: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Belief:
         """Say what cells may be.
 
         Parameters
@@ -174,13 +174,15 @@ class RowNet(nn.Module):
             ``(row, feature)``, see `RowSettings.as_features`; numbers about standardised.
         mask
             Boolean, ``(row, column)``: True where observed.
+        generator
+            Where it comes from what is left out in training; None leaves nothing out.
         """
         settings = self.settings
         seen = settings.as_mask(mask)
         start, deviation = JointGaussian(self.mean, self.precision).given(features, seen)
         hidden = self.head(torch.cat([start.clamp(-6, 6), self._ranked(start), deviation, seen.to(start)], 1))
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = block(hidden, generator)
         hidden = self.norm(hidden)
         at = [settings.columns[column].start for column in settings.numbers]
         unit = deviation[:, at].clamp(min=LEAST)[..., None]
@@ -207,13 +209,18 @@ class _Block(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first, self.second = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         nn.init.normal_(self.second.weight, 0, 0.3 / math.sqrt(2 * width))
         nn.init.zeros_(self.second.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """``(row, width)`` to the same."""
-        change: Tensor = self.second(self.dropout(functional.silu(self.first(self.norm(x)))))
+        inner = functional.silu(self.first(self.norm(x)))
+        if generator is not None:
+            # Not torch's own: that draws from a generator which all threads share.
+            kept = torch.rand(inner.shape, generator=generator) >= self.dropout
+            inner = inner * kept / (1 - self.dropout)
+        change: Tensor = self.second(inner)
         return x + change
 
 

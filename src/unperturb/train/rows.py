@@ -17,6 +17,7 @@ wide its intervals have to be.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from unperturb.model.rows import Belief, RowNet, RowSettings, by_category, ranks
 
 INDEPENDENT = (1.0, 10.0, 100.0)
 """Rows of independent cells that are tried beside those of a table, for its joint Gaussian."""
+
+_SEEDING = Lock()
+"""Fresh weights come from torch's global generator, which networks that are trained side by side share."""
 
 CHECKS = 15
 """How often in a run the cells that are held out are looked at."""
@@ -99,18 +103,18 @@ def train_rows(
     observed = ~values.isnan()
     shown = observed & ~held_out
     features = settings.as_features(values)
-    with torch.random.fork_rng(devices=[]):
+    mask = settings.as_mask(shown)
+    joint = min(
+        (fit_joint(features, mask, rows) for rows in INDEPENDENT),
+        key=lambda each: _gap(each.given(features, mask)[0] - features, settings.as_mask(observed & held_out)),
+    )
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        mask = settings.as_mask(shown)
-        joint = min(
-            (fit_joint(features, mask, rows) for rows in INDEPENDENT),
-            key=lambda each: _gap(each.given(features, mask)[0] - features, settings.as_mask(observed & held_out)),
-        )
         net = RowNet(settings, joint, ranks_of(features, mask))
-        run = _Run(net, values, features, shown, observed & held_out)
-        for step, steps in run.over(training, generator):
-            if done is not None:
-                done(step, steps)
+    run = _Run(net, values, features, shown, observed & held_out)
+    for step, steps in run.over(training, generator):
+        if done is not None:
+            done(step, steps)
     return net.eval().requires_grad_(False)
 
 
@@ -133,7 +137,9 @@ class _Run:
             rows = torch.randint(len(self.values), (min(training.batch, len(self.values)),), generator=generator)
             shown = self.shown[rows]
             seen = shown & ~hide(shown, self.shown, training.hidden, generator)
-            loss = row_loss(self.net(self.features[rows], seen), self.values[rows], shown & ~seen, self.net.settings)
+            loss = row_loss(
+                self.net(self.features[rows], seen, generator), self.values[rows], shown & ~seen, self.net.settings
+            )
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -154,14 +160,12 @@ class _Run:
         """Keep the average if no other has said more of the cells that are held out."""
         now = [weight.detach().clone() for weight in self.net.parameters()]
         self._put(self.average)
-        self.net.eval()
         loss = 0.0
         for first in range(0, len(self.values), 2048):
             part = slice(first, first + 2048)
             belief = self.net(self.features[part], self.shown[part])
             count = int(self.held_out[part].sum())
             loss += count * float(row_loss(belief, self.values[part], self.held_out[part], self.net.settings))
-        self.net.train()
         if loss <= self.least:
             self.least, self.best = loss, [weight.clone() for weight in self.average]
         self._put(now)
