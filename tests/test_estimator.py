@@ -113,8 +113,18 @@ def test_frames_keep_their_types():
             there = frame[name].notna()
             assert (found[name][there] == frame[name][there]).all()
         assert set(found["colour"]) <= {"red", "green"}
-    part = frame[frame["colour"] != "red"].iloc[:5]
-    assert imputer.transform(part).notna().to_numpy().all()
+
+
+def test_new_frames_may_lack_a_category():
+    """Only red is among the new rows, and green is what is missing. Breaks: codes among those of the new rows alone."""
+    frame = mixed()
+    imputer = DenoisingImputer(n_members=1, max_steps=300, random_state=0).fit(frame)
+    new = frame.iloc[:3].assign(size=[10.0, 20.0, 10.0])
+    new["colour"] = pd.Categorical(["red", None, "red"], categories=["green", "red", "blue"])
+    assert list(imputer.transform(new)["colour"]) == ["red", "green", "red"]
+    new["colour"] = pd.Categorical(["red", None, "red"], categories=["red"])
+    with pytest.raises(UsageError, match="'green', which its type does not have"):
+        imputer.transform(new)
 
 
 def test_frames_of_other_columns_are_refused():

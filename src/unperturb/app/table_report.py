@@ -157,15 +157,25 @@ def _distributions(filled: Filled) -> list[str]:
         column, gone = filled.table.columns[index], missing[:, index]
         there = filled.table.values[:, index]
         there, drawn = there[~np.isnan(there)], filled.draws[:, gone, index].ravel()
+        words = f"{column.name}, {int(gone.sum())} missing"
         if column.categories:
-            edges = np.arange(len(column.categories) + 1) - 0.5
-        else:
-            edges = np.linspace(min(there.min(), drawn.min()), max(there.max(), drawn.max()) + 1e-12, 25)
+            shown.append(table(_shares(column.categories, there, drawn, words)))
+            continue
+        bins = int(np.clip(np.sqrt(len(there)), 6, 24))
+        edges = np.linspace(min(there.min(), drawn.min()), max(there.max(), drawn.max()) + 1e-12, bins + 1)
         heights = [(np.histogram(values, edges)[0] / max(len(values), 1)).tolist() for values in (there, drawn)]
-        shown.append(
-            curves(((edges[:-1] + edges[1:]) / 2).tolist(), heights, f"{column.name}, {int(gone.sum())} missing")
-        )
+        shown.append(curves(((edges[:-1] + edges[1:]) / 2).tolist(), heights, words))
     return shown
+
+
+def _shares(categories: tuple[str, ...], there: Rows, drawn: Rows, words: str) -> list[list[str]]:
+    """Return how often each category was observed and drawn; of many categories, the most frequent."""
+    counts = [np.bincount(values.astype(int), minlength=len(categories)) for values in (there, drawn)]
+    shares = [count / max(count.sum(), 1) for count in counts]
+    often = np.argsort(-shares[0], kind="stable")[:8]
+    return [[words, "observed", "drawn"]] + [
+        [categories[code], f"{100 * shares[0][code]:.0f} %", f"{100 * shares[1][code]:.0f} %"] for code in often
+    ]
 
 
 def _means(filled: Filled) -> list[list[str]]:

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.atomic import whole
+from unperturb.data.opening import first_bytes
 from unperturb.errors import FileError, UnperturbError, UsageError
 
 Index = tuple[int, ...]
@@ -317,19 +318,7 @@ def read(path: str | Path) -> Recording:
 
 def _identify(path: Path) -> str:
     """Name the format of a file by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except FileNotFoundError as error:
-        raise FileError(f"{path} does not exist; check the path.") from error
-    except IsADirectoryError as error:
-        raise FileError(f"{path} is a folder, not an image; name the files in it.") from error
-    except PermissionError as error:
-        raise FileError(f"{path} may not be read; change its permissions.") from error
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be opened ({error}); check the path.") from error
-    if not head:
-        raise FileError(f"{path} is empty (0 bytes); obtain the file again.")
+    head = first_bytes(path, "an image")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     for magic, name in _MAGIC.items():

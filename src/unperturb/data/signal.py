@@ -30,6 +30,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.data.opening import first_bytes
 from unperturb.data.recording import Array, FloatArray, Index
 from unperturb.errors import FileError, UnperturbError, UsageError
 
@@ -306,7 +307,7 @@ def read(path: str | Path, *, rate: float | None = None, time_axis: int | None =
     codec = _codec(path)
     if time_axis is not None and path.suffix.lower() != ".npy":
         raise UsageError(f"the axis of time can be told of .npy files alone, not of {path}.")
-    _check_there(path)
+    first_bytes(path, "a signal")
     with _told(f"{path} cannot be read", "obtain the file again or save it anew"):
         signal = codec.read(path, time_axis)
     if rate is None:
@@ -356,22 +357,6 @@ def _told(what: str, mend: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise FileError(f"{what} ({reason}); {mend}.") from error
-
-
-def _check_there(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except FileNotFoundError as error:
-        raise FileError(f"{path} does not exist; check the path.") from error
-    except IsADirectoryError as error:
-        raise FileError(f"{path} is a folder, not a signal; name the files in it.") from error
-    except PermissionError as error:
-        raise FileError(f"{path} may not be read; change its permissions.") from error
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be opened ({error}); check the path.") from error
-    if empty:
-        raise FileError(f"{path} is empty (0 bytes); obtain the file again.")
 
 
 def numbered(names: Sequence[str], n_channels: int) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.atomic import whole
+from unperturb.data.opening import readable
 from unperturb.data.table_columns import MARKS, Column, Rules, fill, typed, understand
 from unperturb.data.table_text import DELIMITERS, TextStyle, read_text, text_bytes
 from unperturb.errors import FileError, UnperturbError, UsageError
@@ -211,7 +212,8 @@ def read_table(
     path = Path(path)
     if delimiter not in (None, *DELIMITERS) or decimal not in (None, ".", ","):
         raise UsageError("a delimiter is one of , ; | and tab, a decimal sign is . or ,")
-    data = _bytes_of(path)
+    with readable(path, "a table"):
+        data = path.read_bytes()
     text, schema = None, None
     if data.startswith(_PARQUET):
         if (header, delimiter, decimal) != (None, None, None):
@@ -325,17 +327,6 @@ def _with_columns(cells: Frame, new: dict[int, Any]) -> Frame:
     result = pd.concat(columns, axis=1)
     result.columns = cells.columns
     return result
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist; check the path.") from None
-    except IsADirectoryError:
-        raise FileError(f"{path} is a folder, not a file; name a table in it.") from None
-    except OSError as error:
-        raise FileError(f"{path} cannot be opened ({error.strerror or error}); check its permissions.") from error
 
 
 def _read_parquet(path: Path) -> tuple[Frame, Any]:

@@ -190,13 +190,7 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
             return _placed(cells, places, [column.categories[int(code)] for code in wanted]), filled
         if column.kind == "boolean":
             return _placed(cells, places, [bool(code) for code in wanted]), filled
-        # A category of any type is copied from a cell that has it.
-        _, first = np.unique(values, return_index=True)
-        source = np.arange(len(values))
-        source[places] = first[wanted.astype(int)]
-        copied = cells.iloc[source]
-        copied.index = cells.index
-        return copied, filled
+        return _placed(cells, places, [_of_label(cells, values, column, int(code)) for code in wanted]), filled
     new: list[Any]
     if held == "text":
         new = [_written(value, column, decimal) for value in wanted]
@@ -205,6 +199,27 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
         new = _numbers_like(cells, column, wanted)
         filled[places] = [float(value) for value in new]
     return _placed(cells, places, new), filled
+
+
+def _of_label(cells: Series, values: Floats, column: Column, code: int) -> Any:
+    """Return what stands for a category in cells of any type: what a cell has that is of it, or what its type allows.
+
+    Raises
+    ------
+    UsageError
+        Where no cell is of it, as it was learned from another table, and the type of the column has no such value.
+    """
+    found = np.flatnonzero(values == code)
+    if found.size:
+        return cells.iloc[found[0]]
+    label = column.categories[code]
+    for value in getattr(cells.dtype, "categories", ()):
+        if str(value).strip() == label:
+            return value
+    number = number_of(label)
+    if number is not None and getattr(cells.dtype, "kind", "O") in "iuf":
+        return number
+    raise UsageError(f"column {column.name!r} would become {label!r}, which its type does not have; add it there.")
 
 
 def typed(cells: Series, column: Column, values: Floats, decimal: str = ".") -> Series:
