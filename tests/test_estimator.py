@@ -139,6 +139,15 @@ def test_frames_of_other_columns_are_refused():
         quick().fit(dated)
 
 
+def test_what_was_fitted_is_what_can_be_given():
+    """Break: codes of categories taken for numbers."""
+    frame = mixed()
+    with pytest.raises(UsageError, match="fitted to a frame"):
+        quick().fit(frame).transform(np.zeros((2, 4)))
+    with pytest.raises(UsageError, match="fitted to an array of numbers"):
+        quick().fit(rows()).transform(frame)
+
+
 def test_it_works_in_a_pipeline_and_says_its_frame():
     values = pd.DataFrame(rows(), columns=list("abcd"))
     made = make_pipeline(quick(), LinearRegression()).fit(values, values["a"].fillna(0))

@@ -192,14 +192,19 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
 
     def _read(self, X: Any, *, reset: bool) -> tuple[Rows, Table | None]:  # noqa: N803
         """Return rows as numbers and codes, NaN where missing; and the table, where they are not all numbers."""
-        if _is_mixed(X) or (not reset and getattr(self, "_columns", None) is not None):
+        learned = None if reset else self._columns
+        if learned is not None and not hasattr(X, "columns"):
+            raise UsageError("the imputer was fitted to a frame with other columns than numbers; give such a frame")
+        if not reset and learned is None and _is_mixed(X):
+            raise UsageError("the imputer was fitted to an array of numbers; this frame has other columns")
+        if _is_mixed(X) or learned is not None:
             if self.add_indicator:
                 raise UsageError("add_indicator is for arrays of numbers; this frame has other columns")
             validate_data(self, X, reset=reset, skip_check_array=True)
             table = table_of(X)
             if table.kept:
                 raise UsageError(f"columns of dates and the like cannot be imputed; leave out {', '.join(table.kept)}")
-            table = table if reset or self._columns is None else matched(table, self._columns)
+            table = table if learned is None else matched(table, learned)
             values = table.values.copy()
         else:
             table = None
