@@ -104,7 +104,7 @@ def test_every_package_has_its_place():
 @pytest.mark.parametrize("module", MODULES)
 def test_optional_packages_are_imported_where_they_are_used(module):
     """But for the estimators, which are scikit-learn's classes. Break: `import matplotlib` at the head of a module."""
-    needed = {"sklearn"} if module == "unperturb.app.estimator" else set()
+    needed = {"sklearn"} if module in ("unperturb.app.estimator", "unperturb.app.autoencoder") else set()
     assert not {name.partition(".")[0] for name in imports_of(module, at_once=True)} & (OPTIONAL - needed)
 
 

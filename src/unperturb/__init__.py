@@ -17,6 +17,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "unperturb.app.autoencoder": ["DenoisingAutoencoder"],
     "unperturb.app.estimator": ["DenoisingImputer"],
     "unperturb.app.imputing": ["Learning", "learn_rows"],
     "unperturb.data.noise": ["estimate_sigma"],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unperturb.errors import UsageError
 from unperturb.infer.impute import folds, measured_widths
 from unperturb.model.machine import workers
-from unperturb.model.row_model import ColumnCard, RowModel
+from unperturb.model.row_model import REMEMBERED, ColumnCard, RowModel, standardised
 from unperturb.model.rows import RowSettings
 from unperturb.train.rows import RowTraining, train_rows
 
@@ -80,7 +80,7 @@ def learn_rows(
         raise UsageError("a value is infinite; mark it as missing, or replace it")
     settings = RowSettings(tuple(max(count, 1) for count in categories), tuple(count > 0 for count in categories))
     columns = tuple(map(_card, values.T, categories))
-    standard = RowModel(settings, columns, ()).standardised(torch.tensor(values))
+    standard = standardised(torch.tensor(values), settings, columns)
     count = learning.members_for(len(values))
     held_out = folds(~standard.isnan(), count, HELD_OUT, learning.seed)
     counter = _Counter(count, done)
@@ -94,7 +94,8 @@ def learn_rows(
     with workers(torch.device("cpu"), learning.threads) as run:
         members = tuple(run(train, range(count)))
     widths = measured_widths(members, standard.float(), held_out) if settings.numbers else {}
-    return RowModel(settings, columns, members, widths)
+    kept = np.sort(np.random.default_rng(learning.seed).permutation(len(values))[:REMEMBERED])
+    return RowModel(settings, columns, members, standard[torch.from_numpy(kept)].float(), widths)
 
 
 def _card(values: NDArray[np.float64], categories: int) -> ColumnCard:

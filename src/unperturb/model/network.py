@@ -272,14 +272,20 @@ class VectorNet(nn.Module):
             Where the vectors have another number of features than the network, or the network is conditional and is
             shown nothing, or the other way round.
         """
+        hidden = self.encode(x, sigma, given)
+        sigma = sigma.to(x).expand(len(x))[:, None].clamp(min=1e-6)
+        spread = (1 + sigma**2).sqrt()
+        return x / spread**2 + self.layers[-1](hidden) * sigma / spread
+
+    def encode(self, x: Tensor, sigma: Tensor, given: Given | None = None) -> Tensor:
+        """Return the last hidden layer, ``(batch, width)``; arguments and errors as for `forward`."""
         if x.ndim != 2 or x.shape[1] != self.settings.features:
             raise ModelError(f"the model takes vectors of {self.settings.features} features; got {tuple(x.shape)}")
         _check_given(given, self.settings.given)
         sigma = sigma.to(x).expand(len(x))[:, None].clamp(min=1e-6)
-        spread = (1 + sigma**2).sqrt()
         shown = [] if given is None else [given.values, given.mask]
-        guess = self.layers(torch.cat([x / spread, sigma.log() / 4, *shown], 1))
-        return x / spread**2 + guess * sigma / spread
+        hidden: Tensor = self.layers[:-1](torch.cat([x / (1 + sigma**2).sqrt(), sigma.log() / 4, *shown], 1))
+        return hidden
 
 
 class Residual(nn.Module):

@@ -2,6 +2,9 @@
 
 The networks were started from other weights and were shown other cells, so that where they do not agree the table does
 not say enough. Their means, quantiles and chances are averaged for the best guess; every draw takes one of them.
+
+They look up rows of the table that are like the one they are asked about. So a kept model holds such rows: who gets
+the file can read them.
 """
 
 import json
@@ -17,9 +20,12 @@ from unperturb.errors import ModelError, UsageError
 from unperturb.model.checkpoint import fill, read_tensors, write_tensors
 from unperturb.model.rows import Belief, RowNet, RowSettings
 
-FORMAT = "unperturb-rows-1"
+FORMAT = "unperturb-rows-2"
 
-_ROWS = 4096
+REMEMBERED = 8192
+"""The most rows of a table that are kept."""
+
+_ROWS = 1024
 """Rows that are worked on at once."""
 
 
@@ -56,6 +62,8 @@ class RowModel:
         One a column.
     members
         The networks.
+    rows
+        ``(row, column)``: of the table, standardised; NaN where missing.
     widths
         By share of values that an interval is to cover: how much wider than the quantiles say it has to be.
     about
@@ -65,8 +73,13 @@ class RowModel:
     settings: RowSettings
     columns: tuple[ColumnCard, ...]
     members: tuple[RowNet, ...]
+    rows: Tensor
     widths: Mapping[float, float] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for member in self.members:
+            member.remember(self.settings.as_features(self.rows), ~self.rows.isnan())
 
     def standardised(self, values: Tensor) -> Tensor:
         """Return rows ``(row, column)`` as networks take them: NaN where missing.
@@ -76,8 +89,7 @@ class RowModel:
         UsageError
             Where they have another number of columns, a value is infinite, or a code is none.
         """
-        check_rows(values, self.settings)
-        return (values - self._offset) / self._scale
+        return standardised(values, self.settings, self.columns)
 
     def restored(self, numbers: Tensor) -> Tensor:
         """Return ``(row, number)`` or ``(row, number, …)`` in the units of the table, within what was observed."""
@@ -87,16 +99,26 @@ class RowModel:
             torch.tensor([getattr(self.columns[column], name) for column in at], dtype=numbers.dtype).view(shape)
             for name in ("low", "high")
         )
-        values = numbers * self._scale[at].view(shape) + self._offset[at].view(shape)
-        return torch.minimum(torch.maximum(values, low), high)
+        offset, scale = (part[at].view(shape) for part in _units(self.columns))
+        return torch.minimum(torch.maximum(numbers * scale + offset, low), high)
 
-    @property
-    def _offset(self) -> Tensor:
-        return torch.tensor([column.offset for column in self.columns], dtype=torch.float64)
 
-    @property
-    def _scale(self) -> Tensor:
-        return torch.tensor([column.scale for column in self.columns], dtype=torch.float64)
+def standardised(values: Tensor, settings: RowSettings, columns: Sequence[ColumnCard]) -> Tensor:
+    """Return rows ``(row, column)`` in units of what was observed of their columns.
+
+    Raises
+    ------
+    UsageError
+        Where they have another number of columns, a value is infinite, or a code is none.
+    """
+    check_rows(values, settings)
+    offset, scale = _units(columns)
+    return (values - offset) / scale
+
+
+def _units(columns: Sequence[ColumnCard]) -> tuple[Tensor, Tensor]:
+    offset, scale = zip(*((column.offset, column.scale) for column in columns), strict=True)
+    return torch.tensor(offset, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64)
 
 
 @torch.no_grad()
@@ -156,7 +178,7 @@ def save_rows(model: RowModel, path: str | Path) -> None:
     FileError
         Where it cannot be written.
     """
-    tensors = {
+    tensors = {"rows": model.rows} | {
         f"{number}.{key}": value.detach().contiguous()
         for number, member in enumerate(model.members)
         for key, value in member.state_dict().items()
@@ -188,8 +210,9 @@ def load_rows(path: str | Path) -> RowModel:
         count, about = int(card["members"]), card["about"]
     except (KeyError, TypeError, ValueError, UsageError):
         raise ModelError(f"{path} holds no card that can be read; it may be damaged") from None
+    rows = tensors.pop("rows", torch.empty(0, len(columns)))
     members = tuple(RowNet(settings).eval().requires_grad_(False) for _ in range(count))
     for number, member in enumerate(members):
         prefix = f"{number}."
         fill(member, {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}, path)
-    return RowModel(settings, columns, members, widths, about)
+    return RowModel(settings, columns, members, rows, widths, about)

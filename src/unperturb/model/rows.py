@@ -10,8 +10,8 @@ for a category the chance of each. Draws of a whole row come cell by cell, each 
 p(x_1, x_2, … | y) = p(x_1 | y) p(x_2 | x_1, y) …, in any order (`unperturb.infer.impute`).
 
 It is a denoising autoencoder of the perturbation "erase": trained to give back cells that were taken away. It starts
-from the joint Gaussian of the rows (`unperturb.model.joint`) and learns, in units of what that leaves open, what it
-does not know.
+from the joint Gaussian of the rows (`unperturb.model.joint`) and from what like rows of the table have in their place
+(`unperturb.model.neighbours`), and learns, in units of what these leave open, what they do not know.
 """
 
 import math
@@ -25,12 +25,19 @@ from torch.nn import functional
 
 from unperturb.errors import UsageError
 from unperturb.model.joint import JointGaussian
+from unperturb.model.neighbours import Described, Memory, Neighbours
 
 LEAST = 0.02
 """Least unit that a number is learned in, as a share of the standard deviation of its column."""
 
 KNOTS = 33
 """Quantiles of a column that its values are ranked by."""
+
+BINS = 16
+"""Parts of a column, about equally full, that a cell is described by how much of it lies below."""
+
+FREQUENCIES = 6
+"""Octaves of the sines and cosines that a rank is described by."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class RowSettings:
         How many quantiles of a number are learned.
     dropout
         Share of hidden features that training leaves out.
+    heads
+        Metrics that like rows are looked for by.
     """
 
     sizes: tuple[int, ...]
@@ -57,14 +66,15 @@ class RowSettings:
     blocks: int = 3
     quantiles: int = 31
     dropout: float = 0.1
+    heads: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(self.sizes))
         object.__setattr__(self, "categories", tuple(self.categories))
         if not self.sizes or len(self.sizes) != len(self.categories):
             raise UsageError("a table has at least one column, and a size and a kind for each")
-        if min(self.width, self.blocks, self.quantiles, *self.sizes) < 1 or not 0 <= self.dropout < 1:
-            raise UsageError("sizes, width, blocks and quantiles are at least 1, dropout is from 0 to below 1")
+        if min(self.width, self.blocks, self.quantiles, self.heads, *self.sizes) < 1 or not 0 <= self.dropout < 1:
+            raise UsageError("sizes, width, blocks, quantiles and heads are at least 1, dropout is from 0 to below 1")
 
     @property
     def features(self) -> int:
@@ -131,7 +141,7 @@ class Belief:
 
 
 class RowNet(nn.Module):
-    """Residual perceptron over rows, on top of a joint Gaussian.
+    """Residual perceptron over rows, on top of a joint Gaussian and of what like rows say.
 
     Parameters
     ----------
@@ -150,22 +160,47 @@ class RowNet(nn.Module):
     def __init__(self, settings: RowSettings, joint: JointGaussian | None = None, ranks: Tensor | None = None) -> None:
         super().__init__()
         self.settings = settings
-        features, width, n_numbers = settings.features, settings.width, len(settings.numbers)
+        self.memory: Memory | None = None
+        features, width, heads, n_numbers = settings.features, settings.width, settings.heads, len(settings.numbers)
         self.register_buffer("mean", torch.zeros(features) if joint is None else joint.mean)
         self.register_buffer("precision", torch.eye(features) if joint is None else joint.precision.contiguous())
         self.register_buffer("ranks", torch.zeros(features, KNOTS) if ranks is None else ranks)
-        self.head = nn.Linear(4 * features, width)
+        plain = (4 + BINS) * features
+        self.neighbours = Neighbours(plain, 2 * FREQUENCIES * features, heads)
+        self.head = nn.Linear(plain + 2 * heads * features, width)
         self.blocks = nn.ModuleList(_Block(width, settings.dropout) for _ in range(settings.blocks))
         self.norm = nn.LayerNorm(width)
+        self.trust = nn.Linear(width, features * (1 + heads))
         self.number = nn.Linear(width, n_numbers * (1 + settings.quantiles))
         self.category = nn.Linear(width, features)
-        with torch.no_grad():  # untrained, it says what the joint Gaussian does
-            for layer in (self.number, self.category):
+        with torch.no_grad():  # untrained, it says what the joint Gaussian and like rows do
+            for layer in (self.trust, self.number, self.category):
                 layer.weight.mul_(0.01)
                 layer.bias.zero_()
+            self.trust.bias.view(features, -1)[:, 0] = 1
             self.number.bias.view(n_numbers, -1)[:, 1:] = torch.special.ndtri(settings.levels)
 
-    def forward(self, features: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Belief:
+    @torch.no_grad()
+    def remember(self, features: Tensor, mask: Tensor) -> None:
+        """Keep rows of a table, for others to be compared with.
+
+        Parameters
+        ----------
+        features, mask
+            As for `forward`.
+        """
+        row, seen = self._described(features, mask), self.settings.as_mask(mask)
+        self.memory = Memory(row.plain, row.fine, torch.where(seen, features, 0), seen.to(features))
+
+    def forward(
+        self,
+        features: Tensor,
+        mask: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        own: Tensor | None = None,
+        among: Tensor | None = None,
+    ) -> Belief:
         """Say what cells may be.
 
         Parameters
@@ -176,32 +211,69 @@ class RowNet(nn.Module):
             Boolean, ``(row, column)``: True where observed.
         generator
             Where it comes from what is left out in training; None leaves nothing out.
+        own
+            ``(row,)``: which of the remembered rows each is, not to be asked of itself; none where None.
+        among
+            Numbers of the remembered rows that are asked; all where None.
         """
-        settings = self.settings
-        seen = settings.as_mask(mask)
-        start, deviation = JointGaussian(self.mean, self.precision).given(features, seen)
-        hidden = self.head(torch.cat([start.clamp(-6, 6), self._ranked(start), deviation, seen.to(start)], 1))
+        seen = self.settings.as_mask(mask)
+        row = self._described(features, mask)
+        said, spread = self._said(row, own, among)
+        unit = row.deviation.clamp(min=LEAST)
+        apart = torch.where(seen[..., None], 0, (said - row.start[..., None]) / unit[..., None]).clamp(-6, 6)
+        wide = torch.where(seen[..., None], 0, spread / unit[..., None]).clamp(max=6)
+        hidden = self.head(torch.cat([row.plain, apart.flatten(1), wide.flatten(1)], 1))
         for block in self.blocks:
             hidden = block(hidden, generator)
         hidden = self.norm(hidden)
-        at = [settings.columns[column].start for column in settings.numbers]
-        unit = deviation[:, at].clamp(min=LEAST)[..., None]
-        found = start[:, at, None] + unit * self.number(hidden).view(len(start), len(at), -1)
+        # Of every feature, how far the joint Gaussian is to be trusted, and how far each way of finding like rows.
+        trust = self.trust(hidden).view(*unit.shape, -1).softmax(-1)
+        start = (trust * torch.cat([row.start[..., None], said], -1)).sum(-1)
+        unit = (trust * torch.cat([unit[..., None], spread.clamp(min=LEAST)], -1)).sum(-1)
+        at = [self.settings.columns[column].start for column in self.settings.numbers]
+        found = start[:, at, None] + unit[:, at, None] * self.number(hidden).view(len(start), len(at), -1)
         logits = start.clamp(0.01, 1).log() + self.category(hidden)
         return Belief(found[..., 0], found[..., 1:], logits * self._of_categories(start))
 
-    def _ranked(self, values: Tensor) -> Tensor:
-        """Return the shares of a column's values below, as normal scores: blind to how far out an outlier is."""
+    def _described(self, features: Tensor, mask: Tensor) -> Described:
+        seen = self.settings.as_mask(mask)
+        start, deviation = JointGaussian(self.mean, self.precision).given(features, seen)
         low, high = self.ranks[:, :-1], self.ranks[:, 1:]
-        steps = ((values[..., None] - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
-        share = (steps * (high > low)).sum(-1) / (high > low).sum(-1).clamp(min=1)
-        return torch.special.ndtri(0.02 + 0.96 * share)
+        rank = (_below(start, low, high)).sum(-1) / (high > low).sum(-1).clamp(min=1)
+        edges = self.ranks[:, :: (KNOTS - 1) // BINS]
+        parts = _below(start, edges[:, :-1], edges[:, 1:]) * seen[..., None]
+        angle = rank[..., None] * (torch.pi * 2.0 ** torch.arange(FREQUENCIES))
+        # Normal scores of the rank are blind to how far out an outlier is.
+        scores = torch.special.ndtri(0.02 + 0.96 * rank)
+        return Described(
+            start,
+            deviation,
+            torch.cat([start.clamp(-6, 6), scores, deviation, seen.to(start), parts.flatten(1)], 1),
+            (torch.cat([angle.sin(), angle.cos()], -1) * seen[..., None]).flatten(1),
+        )
+
+    def _said(self, row: Described, own: Tensor | None, among: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return what like rows say; what the joint Gaussian does where none is remembered."""
+        if self.memory is None:
+            shape = (*row.start.shape, self.settings.heads)
+            return row.start[..., None].expand(shape), row.deviation[..., None].expand(shape)
+        memory = self.memory if among is None else self.memory.of(among)
+        alike = None
+        if own is not None:
+            alike = own[:, None] == (torch.arange(len(memory.seen)) if among is None else among)
+        mean, spread = self.neighbours(row, memory, alike)
+        return mean, spread
 
     def _of_categories(self, like: Tensor) -> Tensor:
         flags = [
             flag for flag, size in zip(self.settings.categories, self.settings.sizes, strict=True) for _ in range(size)
         ]
         return torch.tensor(flags).to(like)
+
+
+def _below(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return which share of each part of a column lies below a value, ``(row, feature, part)``; 0 for empty parts."""
+    return ((values[..., None] - low) / (high - low).clamp(min=1e-6)).clamp(0, 1) * (high > low)
 
 
 class _Block(nn.Module):

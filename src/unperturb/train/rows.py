@@ -34,6 +34,12 @@ _SEEDING = Lock()
 CHECKS = 15
 """How often in a run the cells that are held out are looked at."""
 
+ASKED = 1024
+"""Rows of the table that a step asks for likeness; chosen anew each step where there are more."""
+
+LOOKED = 2048
+"""The most rows that are looked at for what is held out."""
+
 
 @dataclass(frozen=True)
 class RowTraining:
@@ -111,6 +117,7 @@ def train_rows(
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = RowNet(settings, joint, ranks_of(features, mask))
+    net.remember(features, shown)
     run = _Run(net, values, features, shown, observed & held_out)
     for step, steps in run.over(training, generator):
         if done is not None:
@@ -125,11 +132,13 @@ class _Run:
         self.net, self.values, self.features, self.shown, self.held_out = net, values, features, shown, held_out
         self.average = [weight.detach().clone() for weight in net.parameters()]
         self.best, self.least = self.average, math.inf
+        self.looked = torch.arange(len(values))
 
     def over(self, training: RowTraining, generator: torch.Generator) -> Iterator[tuple[int, int]]:
         """Train, yielding after every step; at the end the network has the weights that did best."""
         optimizer = torch.optim.AdamW(self.net.parameters(), weight_decay=training.decay)
         steps = training.steps(len(self.values))
+        self.looked = torch.randperm(len(self.values), generator=generator)[:LOOKED]
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = (
                 training.rate * min(1, (step + 1) / training.warmup) * (1 + math.cos(math.pi * step / steps)) / 2
@@ -137,9 +146,8 @@ class _Run:
             rows = torch.randint(len(self.values), (min(training.batch, len(self.values)),), generator=generator)
             shown = self.shown[rows]
             seen = shown & ~hide(shown, self.shown, training.hidden, generator)
-            loss = row_loss(
-                self.net(self.features[rows], seen, generator), self.values[rows], shown & ~seen, self.net.settings
-            )
+            belief = self.net(self.features[rows], seen, generator, own=rows, among=self._asked(generator))
+            loss = row_loss(belief, self.values[rows], shown & ~seen, self.net.settings)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -149,6 +157,11 @@ class _Run:
                 self._look()
             yield step + 1, steps
         self._put(self.best)
+
+    def _asked(self, generator: torch.Generator) -> Tensor | None:
+        if len(self.values) <= ASKED:
+            return None
+        return torch.randint(len(self.values), (ASKED,), generator=generator)
 
     @torch.no_grad()
     def _follow(self, slowly: float) -> None:
@@ -160,12 +173,9 @@ class _Run:
         """Keep the average if no other has said more of the cells that are held out."""
         now = [weight.detach().clone() for weight in self.net.parameters()]
         self._put(self.average)
-        loss = 0.0
-        for first in range(0, len(self.values), 2048):
-            part = slice(first, first + 2048)
-            belief = self.net(self.features[part], self.shown[part])
-            count = int(self.held_out[part].sum())
-            loss += count * float(row_loss(belief, self.values[part], self.held_out[part], self.net.settings))
+        part = self.looked
+        belief = self.net(self.features[part], self.shown[part])
+        loss = float(row_loss(belief, self.values[part], self.held_out[part], self.net.settings))
         if loss <= self.least:
             self.least, self.best = loss, [weight.clone() for weight in self.average]
         self._put(now)

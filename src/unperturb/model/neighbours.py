@@ -1,0 +1,119 @@
+"""What like rows of a table have to say of a row's missing cells: attention over rows, in a metric that is learned.
+
+Row a asks every other row b of the table with the weight
+
+    w_ab  ∝  exp(−‖k(a) − k(b)‖²)
+
+and hears of column j the mean and the spread of what those rows have observed there,
+
+    v_j = Σ_b w_ab m_bj x_bj / Σ_b w_ab m_bj,        m_bj = 1 where observed
+
+Several heads do so, each with a metric k of its own. It is kernel regression (Nadaraya, 1964; Watson, 1964) in learned
+coordinates (Goldberger et al., "Neighbourhood components analysis", 2004), for rows of which anything may be missing.
+
+Tables are full of rows that share some cells to the last digit: measurements of one site, mixtures made twice. So the
+metric reads cells as sines and cosines of their ranks as well, up to a frequency that tells a value from the next one
+(Gorishniy, Rubachev and Babenko, "On embeddings for numerical features in tabular deep learning", 2022).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+PRIOR = 1e-4
+"""Weight of what is said without any neighbour."""
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Rows as networks read them.
+
+    Attributes
+    ----------
+    start, deviation
+        ``(row, feature)``: what the joint Gaussian says of every cell.
+    plain
+        ``(row, …)``: cells, where they are among those of their column, and which of them were observed.
+    fine
+        ``(row, …)``: sines and cosines of observed cells' ranks.
+    """
+
+    start: Tensor
+    deviation: Tensor
+    plain: Tensor
+    fine: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """The rows of a table that others are compared with.
+
+    Attributes
+    ----------
+    plain, fine
+        As in `Described`.
+    values
+        ``(row, feature)``; 0 where missing.
+    seen
+        ``(row, feature)``: 1 where observed, 0 where missing.
+    """
+
+    plain: Tensor
+    fine: Tensor
+    values: Tensor
+    seen: Tensor
+
+    def of(self, rows: Tensor) -> "Memory":
+        """Return some of the rows alone, by their numbers."""
+        return Memory(self.plain[rows], self.fine[rows], self.values[rows], self.seen[rows])
+
+
+class Neighbours(nn.Module):
+    """Attention over rows.
+
+    Parameters
+    ----------
+    plain, fine
+        Sizes of both descriptions of a row.
+    heads
+        Metrics that are learned.
+    size
+        Coordinates of each.
+    width
+        Features of the hidden layer of the metric.
+    """
+
+    def __init__(self, plain: int, fine: int, heads: int, size: int = 16, width: int = 64) -> None:
+        super().__init__()
+        self.heads = heads
+        self.bent = nn.Sequential(nn.Linear(plain, width), nn.SiLU(), nn.Linear(width, heads * size))
+        self.straight = nn.Linear(fine, heads * size, bias=False)
+
+    def forward(self, rows: Described, memory: Memory, alike: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of every cell among like rows, both ``(row, feature, head)``.
+
+        Parameters
+        ----------
+        rows
+            Who asks.
+        memory
+            Who is asked.
+        alike
+            Boolean, ``(row, other)``: whom not to ask, being the same row.
+        """
+        asks, told = self._keys(rows.plain, rows.fine), self._keys(memory.plain, memory.fine)
+        near = 2 * asks @ told.transpose(1, 2) - told.square().sum(-1)[:, None]
+        if alike is not None:
+            near = near.masked_fill(alike, -torch.inf)
+        weight = near.softmax(-1).nan_to_num(0)  # nobody is left to ask: nothing is said
+        said = weight @ torch.cat([memory.seen, memory.values, memory.values.square()], 1)
+        count, total, square = (part.movedim(0, -1) for part in said.chunk(3, -1))
+        start, spread = rows.start[..., None], rows.deviation[..., None]
+        mean = (total + PRIOR * start) / (count + PRIOR)
+        second = (square + PRIOR * (start.square() + spread.square())) / (count + PRIOR)
+        return mean, (second - mean.square()).clamp(min=1e-6).sqrt()
+
+    def _keys(self, plain: Tensor, fine: Tensor) -> Tensor:
+        keys: Tensor = self.bent(plain) + self.straight(fine)
+        return keys.view(len(keys), self.heads, -1).transpose(0, 1)
