@@ -1,5 +1,6 @@
 """Filling in what is missing without anything learned."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ def laplacian(space: tuple[int, ...]) -> Tensor:
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8])
-@pytest.mark.parametrize("space", [(40,), (10, 12), (5, 4, 6)], ids=str)
+@pytest.mark.parametrize("space", [(10, 12), (5, 4, 6)], ids=str)
 def test_it_is_the_surface_that_is_least_bent_and_stretched(space, share):
     """Beside the solution of the linear system.
 
@@ -47,3 +48,18 @@ def test_a_large_hole_is_filled_from_coarse_to_fine():
     mask[..., 28:68, 28:68] = False
     found = filled(slope.masked_fill(~mask, 0), mask)
     assert (found - slope).abs().max() < 0.03
+
+
+def test_gaps_of_signals_are_spanned_by_straight_lines():
+    """Held against numpy's. Breaks: an end that is missing drawn to 0; the gaps of another signal of the batch."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(3, 2, 40, generator=generator)
+    mask = torch.rand(3, 1, 40, generator=generator) < 0.4
+    mask[0, 0, -6:], mask[1, 0, :5], mask[2] = False, False, False
+    found = filled(values.masked_fill(~mask, 0), mask)
+    for item in range(2):
+        there = mask[item, 0].nonzero()[:, 0].numpy()
+        for channel in range(2):
+            line = np.interp(np.arange(40), there, values[item, channel][there].numpy())
+            assert np.abs(found[item, channel].numpy() - line).max() < 1e-6
+    assert (found[2] == 0).all()

@@ -1,4 +1,4 @@
-"""From one image file to draws of what else it could have been."""
+"""From one file of an image or a signal to draws of what else it could have been."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unperturb.app.observing import Looking, Seen
+from unperturb.app.observing import Heard, Looking, Seen
 from unperturb.app.outputs import Job
 from unperturb.app.pictures import Window, most_uncertain, sheet, shown_range
-from unperturb.atomic import make_folder
-from unperturb.data.recording import Index, Recording, write
+from unperturb.app.traces import draws_page
+from unperturb.app.writing import write
+from unperturb.atomic import make_folder, whole
+from unperturb.data.recording import Index, Recording
 from unperturb.infer.sample import STEPS, sample
 
 GROUP = 4_000_000
@@ -59,7 +61,12 @@ class Drawing:
             for number, planes in zip(numbers, stacks, strict=True):
                 write(looked.answered(planes.items()), targets[number], overwrite=self.overwrite)
                 kept.append(planes[next(iter(planes))])
-        write(_page(recording, best, kept), page, overwrite=self.overwrite)
+        if isinstance(looked, Heard):
+            with whole(page, overwrite=self.overwrite) as part:
+                part.write_text(draws_page(looked, best, kept, job.source.name), encoding="utf-8")
+        else:
+            assert isinstance(recording, Recording)
+            write(_page(recording, best, kept), page, overwrite=self.overwrite)
         return {
             "input": str(job.source),
             "outputs": [str(target) for target in targets],

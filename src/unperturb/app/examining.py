@@ -84,6 +84,7 @@ class Examining:
         make_folder(job.target.parent)
         looked = self.looking.at(job.source)
         recording = looked.recording
+        assert isinstance(recording, Recording)
         if self.region is not None:
             self.region.slices(recording.values.shape[len(recording.stack_shape) :])  # refused before it takes time
         spread = np.empty(recording.values.shape, np.float32)
@@ -115,6 +116,7 @@ class Examining:
     def _find(self, looked: Seen, seen: Observation, sigma: float | None, draws: torch.Tensor) -> Findings:
         """Look at the first plane closely."""
         recording = looked.recording
+        assert isinstance(recording, Recording)
         posterior = _precise(seen.posterior)
         spread = pixel_spread(posterior, draws)
         calibration = self._calibration(posterior, PIXEL)

@@ -1,20 +1,26 @@
-"""From an image file to what is asked of it: each of its planes as a `Posterior`."""
+"""From a file of an image or a signal to what is asked of it: each of its planes, or channels, as a `Posterior`."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.data import signal as signals
+from unperturb.data.gaps import bridged, estimate_white, find_gaps
 from unperturb.data.missing import Mask, blanked, find_missing
 from unperturb.data.recording import Index, Recording, check_finite, read
+from unperturb.data.signal import Signal
+from unperturb.data.stretches import Units, are_signals, units_of
 from unperturb.errors import ModelError, UsageError
 from unperturb.infer.condition import caveat
 from unperturb.infer.observe import Observation, as_sigma, is_conditional, observe
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise, Denoiser
+from unperturb.model.network import UNetSettings
 from unperturb.model.perturbation import Gaussian, Perturbation
 
 
@@ -96,16 +102,34 @@ class Looking:
         UnperturbError
             Where it cannot be read, or not so.
         """
+        is_signal = are_signals([path])
+        _check_dims(self.denoise, 1 if is_signal else 2, path)
+        return self._heard(path) if is_signal else self._seen(path)
+
+    def _seen(self, path: Path) -> "Seen":
         recording = read(path)
+        missing = None
         if self.missing is None:
             check_finite(recording, path)
-            seen = Seen(self, recording)
         else:
             missing = find_missing(recording, self.missing, path)
-            seen = Seen(self, blanked(recording, missing), missing)
-            check_finite(seen.recording, path)
-        check_sigma(seen.recording, self.sigma)
-        return seen
+            recording = blanked(recording, missing)
+            check_finite(recording, path)
+        check_sigma(recording, self.sigma)
+        return Seen(self, recording, missing)
+
+    def _heard(self, path: Path) -> "Heard":
+        signal = signals.read(path)
+        missing = None
+        if self.missing is not None:
+            missing = find_gaps(signal, self.missing, path)
+            signal = bridged(signal, missing)
+        signals.check_finite(signal, path)
+        gaps = np.zeros(signal.values.shape, bool) if missing is None else missing
+        units = tuple(
+            units_of(np.where(gone, np.nan, plane)) for gone, (_, plane) in zip(gaps, signal.planes(), strict=True)
+        )
+        return Heard(self, signal, missing, units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +147,7 @@ class Seen:
     """
 
     looking: Looking
-    recording: Recording
+    recording: Recording | Signal
     missing: Mask | None = None
 
     @property
@@ -152,16 +176,20 @@ class Seen:
                 perturbation=self.looking.perturbation,
                 compute=self.looking.compute,
             )
-            yield index, observation, None if level is None else float(level * self.recording.full_scale)
+            yield index, observation, None if level is None else self.in_file_units(index, level)
 
-    def answered(self, planes: Iterable[tuple[Index, NDArray[Any]]]) -> Recording:
+    def in_file_units(self, index: Index, level: float) -> float:  # noqa: ARG002 (of images all planes have one unit)
+        """Return a noise level of a plane in the units of the file."""
+        return float(level * self.recording.full_scale)
+
+    def answered(self, planes: Iterable[tuple[Index, NDArray[Any]]]) -> Recording | Signal:
         """Return the recording with answers for its planes; where pixels are missing, the others stay as they were."""
         answer = self.recording.with_planes(planes)
         if self.missing is None or self.looking.sigma or self.looking.undoes:
             return answer
         values = answer.values.copy()
         values[~self.missing] = self.recording.values[~self.missing]
-        return replace(answer, values=values)
+        return dataclasses.replace(answer, values=values)
 
     def _level(self, plane: NDArray[np.float32]) -> float | None:
         """Return the noise level of a plane, in the units of its values."""
@@ -171,3 +199,57 @@ class Seen:
         if self.missing is not None or self.looking.perturbation is not None or is_conditional(self.looking.denoise):
             return None
         return as_sigma(plane, self.channel_axis, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Heard(Seen):
+    """A signal as it was looked at: each channel in units of its own.
+
+    Attributes
+    ----------
+    looking, recording, missing
+        As of `Seen`; the missing samples of a channel hold one of its observed values.
+    units
+        Of every channel.
+    """
+
+    units: tuple[Units, ...] = ()
+
+    def planes(self) -> Iterator[tuple[Index, NDArray[np.float32], Mask | None, float | None]]:
+        """Yield every channel in its own units."""
+        for index, plane in self.recording.planes():
+            units = self.units[index[0]]
+            taken = units.taken(plane)
+            yield index, taken, None if self.missing is None else self.missing[index], self._level_of(taken, units)
+
+    def in_file_units(self, index: Index, level: float) -> float:
+        """Return a noise level of a channel in the units of the file."""
+        return float(level * self.units[index[0]].scale * self.recording.full_scale)
+
+    def answered(self, planes: Iterable[tuple[Index, NDArray[Any]]]) -> Recording | Signal:
+        """Return the signal with answers for its channels; where samples are missing, the others stay as they were."""
+        return super().answered((index, self.units[index[0]].given_back(plane)) for index, plane in planes)
+
+    def _level_of(self, taken: NDArray[np.float32], units: Units) -> float | None:
+        known = self.looking.sigma
+        if known is not None:
+            return known / self.recording.full_scale / units.scale
+        if self.missing is not None or self.looking.perturbation is not None or is_conditional(self.looking.denoise):
+            return None
+        return estimate_white(taken)
+
+
+def _check_dims(denoise: Denoise, dims: int, path: Path) -> None:
+    """Refuse a model of images for signals, and the other way round.
+
+    Raises
+    ------
+    ModelError
+        Where the model is not for that.
+    """
+    settings = denoise.card.network if isinstance(denoise, Denoiser) else None
+    if isinstance(settings, UNetSettings) and settings.dims != dims:
+        kind, other = ("a signal", "images") if dims == 1 else ("an image", "signals")
+        raise ModelError(
+            f"{path} is {kind}, and the model is for {other}; train one with unperturb fit, and give it by --model"
+        )

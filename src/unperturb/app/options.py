@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,16 +81,28 @@ def as_looking(
     missing: str | None,
     perturb: str | None,
     compute: "Compute",
+    inputs: Sequence[Path] = (),
 ) -> "Looking":
     """Turn these options into what the application takes.
 
     Where pixels are missing, and nothing else was done to them, the model is `missing` unless another is named: it beats
-    the approximation that `natural` would be used by (docs/models/missing.md).
+    the approximation that `natural` would be used by (docs/models/missing.md). Signals have no bundled model.
+
+    Raises
+    ------
+    click.UsageError
+        Where options contradict each other, or signals are given without a model.
     """
     from unperturb.app.observing import Looking
+    from unperturb.data.stretches import are_signals
     from unperturb.model.checkpoint import load
     from unperturb.model.spec import parse
 
+    if model is None and are_signals(inputs):
+        raise click.UsageError(
+            "no bundled model is for signals; train one with unperturb fit, on these signals or others like them, and give it "
+            "by --model"
+        )
     if sigma is not None and perturb is not None:
         raise click.UsageError("--perturb tells the noise as well, + gaussian:sigma=…; leave --sigma out")
     perturbation = None if perturb is None else parse(perturb)

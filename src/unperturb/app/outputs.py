@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unperturb.data import signal
 from unperturb.data.recording import SUFFIXES, image_files
 from unperturb.errors import FileError, UsageError
 
-RESULT = re.compile(r"_(restored|compare|samples?\d*|std|components|report)$")
+RESULT = re.compile(r"_(restored|compare|samples?\d*|std|components|uncertainty|report)$")
 """How the stem of a result ends."""
 
 
@@ -83,8 +84,11 @@ def plan(
     if not files:
         raise FileError(f"there are no images in {', '.join(map(str, inputs))}")
     one_file = output is not None and bool(output.suffix) and not output.is_dir()
-    if one_file and output is not None and output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{output} names a file of a kind that is not written here; use {', '.join(SUFFIXES)}")
+    kinds = signal.SUFFIXES if files[0][0].suffix.lower() in signal.SUFFIXES else SUFFIXES
+    if one_file and output is not None and output.suffix.lower() not in kinds:
+        raise UsageError(f"{output} names a file of a kind that is not written here; use {', '.join(kinds)}")
+    if suffix in SUFFIXES and kinds is signal.SUFFIXES:
+        raise UsageError(f"--format is of images, and {files[0][0]} is a signal")
     if one_file and suffix is not None:
         raise UsageError(f"{output} says the format by its suffix; give either that or --format")
     if one_file and len(files) > 1:

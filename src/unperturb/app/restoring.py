@@ -1,4 +1,4 @@
-"""From one image file to its restored one."""
+"""From one file of an image or a signal to its restored one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from unperturb.app.observing import Looking, Seen
 from unperturb.app.outputs import Job
+from unperturb.app.writing import write
 from unperturb.atomic import make_folder
-from unperturb.data.recording import Index, Recording, write
+from unperturb.data.recording import Index, Recording
+from unperturb.data.signal import Signal
+from unperturb.errors import UsageError
 from unperturb.infer.restore import Progress, restore
 
 FAINT = 1 / 255
@@ -45,6 +48,8 @@ class Restoring:
         """
         make_folder(job.target.parent)
         seen = self.looking.at(job.source)
+        if job.compare is not None and isinstance(seen.recording, Signal):
+            raise UsageError(f"{job.source} is a signal; --compare is of images, and uncertainty draws signals")
         recording = seen.recording
         levels: list[float | None] = []
         restored = seen.answered(self._planes(seen, levels, progress))
@@ -66,6 +71,8 @@ class Restoring:
                 "all the same is not white (in a camera's JPEG, say), and --sigma tells its level"
             )
         if job.compare is not None:
+            assert isinstance(recording, Recording)
+            assert isinstance(restored, Recording)
             write(side_by_side(recording, restored), job.compare, overwrite=self.overwrite)
             told["compare"] = str(job.compare)
         return told
@@ -76,7 +83,7 @@ class Restoring:
         recording = seen.recording
         n_planes = int(np.prod(recording.stack_shape))
         for number, (index, plane, missing, sigma) in enumerate(seen.planes()):
-            levels.append(None if sigma is None else float(sigma * recording.full_scale))
+            levels.append(None if sigma is None else seen.in_file_units(index, sigma))
 
             def show(tile: int, total: int, number: int = number) -> None:
                 if progress is not None:
@@ -98,7 +105,7 @@ class Restoring:
             )
 
 
-def _range(recording: Recording) -> float:
+def _range(recording: Recording | Signal) -> float:
     return recording.full_scale if recording.values.dtype.kind != "f" else float(np.ptp(recording.values))
 
 

@@ -1,21 +1,48 @@
 """From the options of `unperturb fit` to a run."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unperturb.atomic import make_folder
 from unperturb.data.patches import Preparation, open_patches
+from unperturb.data.stretches import Stretches, are_signals, open_stretches
 from unperturb.errors import FileError, UsageError
-from unperturb.model.checkpoint import load
+from unperturb.infer.calibrate import calibrate, trials
+from unperturb.infer.interval import with_calibration
+from unperturb.model.checkpoint import load, save_model
+from unperturb.model.level import Range
 from unperturb.model.machine import choose_device
 from unperturb.model.network import PRESETS, UNetSettings
+from unperturb.model.perturbation import Perturbation
+from unperturb.model.spec import parse
 from unperturb.train.fit import FitSettings
-from unperturb.train.run import Habits, RunFiles, train
+from unperturb.train.run import Habits, Material, RunFiles, train
 
 Show = Callable[..., None]
+
+IMAGES = {"perturb": "gaussian:sigma=0..0.25", "batch": 4, "share": 2, "patch_size": 96}
+SIGNALS = {"perturb": "gaussian:sigma=0..1", "batch": 16, "share": 8, "patch_size": 1024}
+"""What is taken where an option is left out."""
+
+CALIBRATED, PIECE = 64, 1024
+"""Pieces of signals that intervals are calibrated on, at most, and their length."""
+
+LEVEL = 0.9
+"""Of these intervals."""
+
+SIGNAL_WIDTHS = {
+    "tiny": (8, 12, 16),
+    "small": (16, 24, 32, 48, 64),
+    "medium": (32, 48, 64, 96, 128),
+    "large": (64, 96, 128, 192, 256),
+}
+"""Features a level, by the network's size. There are more levels than for images: a sample of a signal depends on others that
+are further away."""
 
 
 def run_training(
@@ -30,13 +57,10 @@ def run_training(
     """
     files = RunFiles(output)
     _check_files(files, options)
-    settings = _settings(options)
+    signals = are_signals(data)
+    settings = _settings({**options, **_left_open(options, SIGNALS if signals else IMAGES)}, dims=1 if signals else 2)
     make_folder(output.parent)
-    preparation = Preparation(_floats(options["scales"]), _qualities(options["jpeg"]), options["held_out"])
-    patches = open_patches(
-        data, options["cache"] or default_cache(), preparation,
-        lambda done, total: show(done, total, "decoding images"),
-    )  # fmt: skip
+    material: Material = _stretches(data, options) if signals else _patches(data, options, show)
     habits = Habits(
         checkpoint=options["checkpoint"],
         validate=options["validate"],
@@ -52,7 +76,7 @@ def run_training(
     }
     weights = load(options["start"]) if options["start"] else None
     run = train(
-        settings, patches, files, habits,
+        settings, material, files, habits,
         card=card, half=options["half"], weights=weights, resume=options["resume"],
     )  # fmt: skip
     report = None
@@ -60,7 +84,68 @@ def run_training(
         psnr = " ".join(f"{kind} {value:.2f} dB" for kind, value in report.psnr.items())
         note = f"step {report.progress.step}  loss {report.loss:.4f}  {psnr}  {report.speed:.3f} Mpx/s"
         show(report.progress.step, report.progress.steps, note)
+    if isinstance(material, Stretches) and options["objective"] == "squared":
+        _calibrate(output, material, options["half"], show)
     return {"model": str(output), "steps": settings.steps, "psnr": report.psnr if report else {}}
+
+
+def _calibrate(path: Path, material: Stretches, half: bool, show: Show) -> None:
+    """Measure on the stretches that were held out how wide intervals have to be, and put it on the model's card."""
+    denoiser = load(path)
+    pieces = material.of(held_out=True).pieces(CALIBRATED, PIECE)
+    perturbation = parse(denoiser.card.perturbation)
+    levels = _levels(perturbation)
+    tried = []
+    for trial in trials(
+        [(f"stretch {number}", piece) for number, piece in enumerate(pieces)],
+        denoiser,
+        perturbation if denoiser.card.network.given else levels,
+        statistics=(),
+        crop=None,
+    ):
+        tried.append(trial)
+        total = len(pieces) * (1 if denoiser.card.network.given else len(levels))
+        show(len(tried), total, "calibrating intervals on the stretches that were held out")
+    made = calibrate(tried, level=LEVEL, confidence=None, data="stretches held out from training")
+    save_model(with_calibration(denoiser, made), path, dtype=torch.float16 if half else torch.float32)
+
+
+def _levels(perturbation: Perturbation) -> list[float]:
+    """Return noise levels to calibrate at: four up to the largest that a model was trained for."""
+    sigma = getattr(perturbation, "sigma", 1.0)
+    highest = sigma.high if isinstance(sigma, Range) else float(sigma)
+    return [highest * share for share in (0.1, 0.25, 0.5, 1.0)]
+
+
+def _left_open(options: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in defaults.items() if options[name] is None}
+
+
+def _patches(data: tuple[Path, ...], options: dict[str, Any], show: Show) -> Material:
+    if options["part"] is not None:
+        raise UsageError("--part is of signals; images are held out one by one")
+    preparation = Preparation(_floats(options["scales"]), _qualities(options["jpeg"]), options["held_out"])
+    return open_patches(
+        data, options["cache"] or default_cache(), preparation,
+        lambda done, total: show(done, total, "decoding images"),
+    )  # fmt: skip
+
+
+def _stretches(data: tuple[Path, ...], options: dict[str, Any]) -> Stretches:
+    if options["jpeg"] is not None or _floats(options["scales"]) != (1.0,):
+        raise UsageError("--jpeg and --scales are of images")
+    return open_stretches(data, _part(options["part"]))
+
+
+def _part(text: str | None) -> tuple[float, float]:
+    try:
+        low, _, high = (text or "0..1").partition("..")
+        part = float(low), float(high)
+    except ValueError:
+        part = (1.0, 0.0)
+    if not 0 <= part[0] < part[1] <= 1:
+        raise UsageError(f"--part is two shares of a signal's length, such as 0..0.5; got {text!r}")
+    return part
 
 
 def _check_files(files: RunFiles, options: dict[str, Any]) -> None:
@@ -79,11 +164,15 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unperturb"
 
 
-def _settings(options: dict[str, Any]) -> FitSettings:
+def _settings(options: dict[str, Any], dims: int) -> FitSettings:
     network = PRESETS.get(options["network"])
     if not isinstance(network, UNetSettings):
         sizes = ", ".join(name for name, preset in PRESETS.items() if isinstance(preset, UNetSettings))
         raise UsageError(f"--network is one of {sizes}; got {options['network']!r}")
+    if dims == 1:
+        if options["channels"] != 1:
+            raise UsageError("channels of signals are learned one by one; leave --channels out")
+        network = replace(network, dims=1, widths=SIGNAL_WIDTHS[options["network"]])
     network = replace(
         network,
         channels=options["channels"],

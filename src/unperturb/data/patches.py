@@ -25,6 +25,9 @@ from unperturb.atomic import make_folder, whole
 from unperturb.data.recording import Recording, check_finite, image_files, read
 from unperturb.errors import FileError, TrainingError, UsageError
 
+SIDES = (128, 32, 16)
+"""Sides of the crops to validate on: the largest that an image has."""
+
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -83,17 +86,29 @@ class Patches:
         The sample that stands for 1.
     key
         Names what went in: the files, and how they were prepared.
+    dims, sides
+        Axes of space, and of the crops to validate on.
     """
 
     samples: Pixels
     places: tuple[Place, ...]
     full_scale: float
     key: str = ""
+    dims: int = 2
+    sides: tuple[int, ...] = SIDES
+
+    def __len__(self) -> int:
+        return len(self.places)
 
     def of(self, *, held_out: bool) -> "Patches":
         """Return the images that are held out for validation, or all others."""
         chosen = tuple(place for place in self.places if place.held_out == held_out)
         return replace(self, places=chosen)
+
+    @property
+    def largest(self) -> int:
+        """The largest side of a crop that can be taken of any image; 0 where there is no image."""
+        return max((min(place.height, place.width) for place in self.places), default=0)
 
     @property
     def pixels(self) -> int:

@@ -97,8 +97,8 @@ def trials(
     Parameters
     ----------
     images
-        Names and clean images, ``(H, W)`` or ``(H, W, C)``, in the values that the denoiser works in. Noise and draws
-        come from seed and name alone.
+        Names and clean images, ``(H, W)`` or ``(H, W, C)``, or signals ``(T,)``, in the values that the denoiser works
+        in. Noise and draws come from seed and name alone.
     denoise
         The denoiser.
     sigmas
@@ -128,7 +128,7 @@ def trials(
     perturbations = _at_levels(sigmas)
     for name, image in images:
         clean = image if crop is None else _middle(image, crop)
-        axis = None if clean.ndim == 2 else -1
+        axis = -1 if clean.ndim == 3 else None
         for level, perturbation in perturbations.items():
             seen = perturb(clean, perturbation, seed, name)
             observation = observe(
@@ -330,8 +330,8 @@ def _coverage(calibration: Calibration, sigma: float, tried: Sequence[Trial]) ->
 
 
 def _middle(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    top, left = (max(length - size, 0) // 2 for length in image.shape[:2])
-    return image[top : top + size, left : left + size]
+    first = [max(length - size, 0) // 2 for length in image.shape[:2]]
+    return image[tuple(slice(start, start + size) for start in first)]
 
 
 def _number(name: str) -> int:

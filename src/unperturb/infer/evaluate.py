@@ -40,12 +40,12 @@ class PerturbedImage(NamedTuple):
 
 
 def perturb(clean: NDArray[np.float32], perturbation: Perturbation, seed: int, name: str) -> PerturbedImage:
-    """Perturb one image, with randomness that comes from the seed and the image's name alone.
+    """Perturb one image or signal, with randomness that comes from the seed and the image's name alone.
 
     Parameters
     ----------
     clean
-        ``(H, W)`` or ``(H, W, C)``, in [0, 1]. The result is not clipped to it.
+        ``(H, W)`` or ``(H, W, C)``, in [0, 1]; or ``(T,)``. The result is not clipped.
     perturbation
         What to do to it.
     seed, name
@@ -58,11 +58,11 @@ def perturb(clean: NDArray[np.float32], perturbation: Perturbation, seed: int, n
     """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    planes = clean[None] if clean.ndim == 2 else np.moveaxis(clean, -1, 0)
+    planes = np.moveaxis(clean, -1, 0) if clean.ndim == 3 else clean[None]
     values, mask, sigma = perturbation(torch.from_numpy(np.ascontiguousarray(planes))[None], generator)
     planes = values[0].numpy()
     return PerturbedImage(
-        planes[0] if clean.ndim == 2 else np.moveaxis(planes, 0, -1),
+        np.moveaxis(planes, 0, -1) if clean.ndim == 3 else planes[0],
         None if mask is None else ~mask[0, 0].numpy(),
         None if sigma is None else float(sigma),
     )

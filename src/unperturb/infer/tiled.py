@@ -22,6 +22,9 @@ HALO = 64
 TILE = 768
 """Default size of a tile in pixels."""
 
+LONG = 1 << 18
+"""Default size of a tile of a signal, in samples; its halo is all that the network sees."""
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -105,10 +108,13 @@ class Tiled:
     def tiles(self, shape: tuple[int, ...]) -> list[Tile]:
         """Return the tiles that a signal of this shape in space is cut into."""
         settings = unet_settings(self.denoise)
-        size = TILE if self.compute.tile is None else self.compute.tile
-        if self.compute.tile is None and (settings is None or max(shape) <= 1.5 * TILE):
+        usual, margin = TILE, HALO
+        if settings is not None and settings.dims == 1:
+            usual, margin = LONG, settings.radius
+        size = usual if self.compute.tile is None else self.compute.tile
+        if self.compute.tile is None and (settings is None or max(shape) <= 1.5 * usual):
             size = max(shape)
-        halo = HALO if self.compute.halo is None else self.compute.halo
+        halo = margin if self.compute.halo is None else self.compute.halo
         return list(tiles(shape, size, halo, settings.multiple if settings else 1))
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:

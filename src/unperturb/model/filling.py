@@ -9,6 +9,8 @@ than one without. It is found from coarse to fine: on a pyramid of ever coarser 
 starts from the one above, enlarged ("pull-push": Gortler, Grzeszczuk, Szeliski and Cohen, "The lumigraph", 1996,
 section 3.4), and takes a few conjugate gradients from there. So a large hole costs no more than a small one (cascadic
 multigrid: Bornemann and Deuflhard, 1996).
+
+In one dimension gaps are spanned by straight lines: what is bent least overshoots far where a gap is long.
 """
 
 import torch
@@ -37,6 +39,8 @@ def filled(values: Tensor, mask: Tensor) -> Tensor:
     space = values.shape[2:]
     if mask.all() or max(space) == 1:
         return values
+    if len(space) == 1:
+        return _spanned(values, mask)
     sides = [min(2, length) for length in space]
     pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[len(space) - 1]
     share = pool(mask.to(values), sides, ceil_mode=True)
@@ -45,6 +49,20 @@ def filled(values: Tensor, mask: Tensor) -> Tensor:
     mode = ("linear", "bilinear", "trilinear")[len(space) - 1]
     enlarged = functional.interpolate(coarse, space, mode=mode, align_corners=False)
     return _smoothed(torch.where(mask, values, enlarged), mask)
+
+
+def _spanned(values: Tensor, mask: Tensor) -> Tensor:
+    """Return signals whose gaps are straight lines, level at either end; 0 where nothing was observed."""
+    length = values.shape[-1]
+    place = torch.arange(length, device=values.device)
+    before = torch.where(mask, place, -1).cummax(-1).values
+    after = torch.where(mask, place, length).flip(-1).cummin(-1).values.flip(-1)
+    none_before, none_after = before < 0, after >= length
+    first = torch.where(none_before, after, before).clamp(0, length - 1)
+    last = torch.where(none_after, before, after).clamp(0, length - 1)
+    share = ((place - first) / (last - first).clamp(min=1)).to(values)
+    low, high = (values.gather(-1, each.expand_as(values)) for each in (first, last))
+    return torch.where(mask, values, torch.lerp(low, high, share))
 
 
 def _smoothed(u: Tensor, mask: Tensor) -> Tensor:

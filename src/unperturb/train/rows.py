@@ -34,7 +34,7 @@ _SEEDING = Lock()
 CHECKS = 15
 """How often in a run the cells that are held out are looked at."""
 
-ASKED = 1024
+ASKED = 512
 """Rows of the table that a step asks for likeness; chosen anew each step where there are more."""
 
 LOOKED = 2048
@@ -63,9 +63,9 @@ class RowTraining:
         Least and largest share of a row's cells that is hidden.
     """
 
-    epochs: int = 100
-    least: int = 600
-    most: int = 4000
+    epochs: int = 150
+    least: int = 700
+    most: int = 3000
     batch: int = 128
     rate: float = 2e-3
     warmup: int = 50
@@ -136,7 +136,7 @@ class _Run:
 
     def over(self, training: RowTraining, generator: torch.Generator) -> Iterator[tuple[int, int]]:
         """Train, yielding after every step; at the end the network has the weights that did best."""
-        optimizer = torch.optim.AdamW(self.net.parameters(), weight_decay=training.decay)
+        optimizer = torch.optim.AdamW(self.net.parameters(), weight_decay=training.decay, fused=True)
         steps = training.steps(len(self.values))
         self.looked = torch.randperm(len(self.values), generator=generator)[:LOOKED]
         for step in range(steps):
@@ -150,7 +150,7 @@ class _Run:
             loss = row_loss(belief, self.values[rows], shown & ~seen, self.net.settings)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0, foreach=True)
             optimizer.step()
             self._follow(min(training.average, (step + 1) / (step + 10)))
             if (step + 1) % max(steps // CHECKS, 1) == 0:
@@ -165,8 +165,7 @@ class _Run:
 
     @torch.no_grad()
     def _follow(self, slowly: float) -> None:
-        for kept, weight in zip(self.average, self.net.parameters(), strict=True):
-            kept.lerp_(weight, 1 - slowly)
+        torch._foreach_lerp_(self.average, list(self.net.parameters()), 1 - slowly)
 
     @torch.no_grad()
     def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""A training run on images, as it lies on the disk: checkpoints, a log, validation, and the model at the end.
+"""A training run on images or signals, as it lies on the disk: checkpoints, a log, validation, the model at the end.
 
 ::
 
@@ -17,14 +17,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unperturb import __version__
 from unperturb.atomic import whole
-from unperturb.data.patches import Patches
 from unperturb.errors import TrainingError, UsageError
 from unperturb.model.checkpoint import save_model
 from unperturb.model.denoiser import Denoiser
@@ -38,10 +39,38 @@ LEVELS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Noise levels at which a model's card states its validation error."""
 
 
-SIZES = (128, 32, 16)
-"""Sides of the crops to validate on: the largest that an image has."""
+class Material(Protocol):
+    """Clean signals to learn from, and to validate on: `data.patches.Patches`, `data.stretches.Stretches`."""
 
-SMALLEST = SIZES[-1]
+    @property
+    def key(self) -> str:
+        """Names what went in, so that no run is resumed on other data."""
+
+    @property
+    def dims(self) -> int:
+        """Axes of space."""
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of the crops to validate on, falling: the largest that there is material for is taken."""
+
+    @property
+    def largest(self) -> int:
+        """The largest side of a crop that there is material for; 0 where there is none at all."""
+
+    def __len__(self) -> int: ...
+
+    def of(self, *, held_out: bool) -> Self:
+        """Return what is held out for validation, or the rest."""
+
+    def at_least(self, size: int) -> Self:
+        """Return the pieces from which a crop of this size can be taken; `TrainingError` where there are none."""
+
+    def crop(self, generator: np.random.Generator, size: int, *, gray: bool) -> NDArray[np.float32]:
+        """Take a crop at random, ``(channel, *space)``."""
+
+    def centre(self, index: int, size: int, *, gray: bool) -> NDArray[np.float32]:
+        """Return the middle of one piece, ``(channel, *space)``."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +139,7 @@ class Report:
 
 def train(
     settings: FitSettings,
-    patches: Patches,
+    material: Material,
     files: RunFiles,
     habits: Habits,
     *,
@@ -119,14 +148,14 @@ def train(
     weights: Denoiser | None = None,
     resume: bool = False,
 ) -> Iterator[Report]:
-    """Train a model on images, keeping everything on the disk, and write it when done; yields after each step.
+    """Train a model, keeping everything on the disk, and write it when done; yields after each step.
 
     Parameters
     ----------
     settings
         What to train, and how.
-    patches
-        Images; those held out are for validation.
+    material
+        Images or signals; what is held out is for validation.
     files
         Where to keep it.
     habits
@@ -147,15 +176,15 @@ def train(
     TrainingError
         Where training cannot go on; the latest checkpoint stays.
     """
-    settings = replace(settings, data=patches.key, perturb=str(parse(settings.perturb)))
-    held_out = patches.of(held_out=True)
+    settings = replace(settings, data=material.key, perturb=str(parse(settings.perturb)))
+    held_out = material.of(held_out=True)
     _check_validation(held_out)
     if resume and files.state.is_file():
         state = FitState.resume(files.state, settings, habits.device)
     else:
         state = FitState.start(settings, weights, habits.device)
     _cut_log(files.log, state.step)
-    draw = crops(settings, patches.of(held_out=False))
+    draw = crops(settings, material.of(held_out=False))
     meter = _Meter()
     saved = time.monotonic()
     psnr: dict[str, float] = {}
@@ -169,47 +198,48 @@ def train(
             psnr = validation_psnr(state.averaged, held_out, _middle(settings), habits)
             _log(files.log, Report(progress, meter.loss, meter.speed, psnr))
         yield Report(progress, meter.loss, meter.speed, psnr)
-    denoiser = finished(state, patches, habits).with_card(**(card or {}))
+    denoiser = finished(state, material, habits).with_card(**(card or {}))
     save_model(denoiser, files.model, dtype=torch.float16 if half else torch.float32)
 
 
-def finished(state: FitState, patches: Patches, habits: Habits) -> Denoiser:
+def finished(state: FitState, material: Material, habits: Habits) -> Denoiser:
     """Return what was learned so far, with a card that says how and how well."""
     settings = state.settings
     errors = {
         kind: {f"{level:g}": value for level, value in by_level.items()}
-        for kind, by_level in validation_errors(state.averaged, patches.of(held_out=True), LEVELS, habits).items()
+        for kind, by_level in validation_errors(state.averaged, material.of(held_out=True), LEVELS, habits).items()
     }
     training = {
         "steps": state.step,
-        "megapixels": round(state.step * settings.batch * settings.patch_size**2 / 1e6),
+        "megapixels": round(state.step * settings.batch * settings.patch_size**material.dims / 1e6),
         "seconds": round(state.seconds),
         "unperturb": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "images and reduced copies": len(patches.places),
+        ("images and reduced copies" if material.dims == 2 else "stretches"): len(material),
     }
     return state.averaged.with_card(recipe=settings.as_dict(), training=training, errors=errors)
 
 
-def crops(settings: FitSettings, patches: Patches) -> Draw:
-    """Return the `draw` that training asks for: crops of images, the first of each batch in gray."""
+def crops(settings: FitSettings, material: Material) -> Draw:
+    """Return the `draw` that training asks for: crops, of images in colour the first of each batch in gray."""
     network = settings.network
-    if not isinstance(network, UNetSettings) or network.dims != 2:
-        raise UsageError("images are learned by a network with 2 space dimensions")
-    patches = patches.at_least(settings.patch_size)
+    if not isinstance(network, UNetSettings) or network.dims != material.dims:
+        kind = "images are" if material.dims == 2 else "signals are"
+        raise UsageError(f"{kind} learned by a network with {material.dims} space dimensions")
+    material = material.at_least(settings.patch_size)
     n_gray = settings.batch if network.channels == 1 else round(settings.gray * settings.batch)
-    return lambda generator, item: patches.crop(generator, settings.patch_size, gray=item < n_gray)
+    return lambda generator, item: material.crop(generator, settings.patch_size, gray=item < n_gray)
 
 
-def validation_psnr(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) -> dict[str, float]:
+def validation_psnr(denoiser: Denoiser, material: Material, sigma: float, habits: Habits) -> dict[str, float]:
     """Return the mean PSNR in dB (of a range of 1) over held-out images, by kind of image."""
-    errors = _errors(denoiser, patches, sigma, habits)
+    errors = _errors(denoiser, material, sigma, habits)
     return {kind: float(np.mean(-10 * np.log10(values))) for kind, values in errors.items() if values}
 
 
 def validation_errors(
-    denoiser: Denoiser, patches: Patches, levels: Sequence[float], habits: Habits
+    denoiser: Denoiser, material: Material, levels: Sequence[float], habits: Habits
 ) -> dict[str, dict[float, float]]:
     """Return the mean squared error over held-out images, by kind of image and noise level.
 
@@ -218,25 +248,24 @@ def validation_errors(
     """
     found: dict[str, dict[float, float]] = {}
     for level in (*levels, math.inf) if denoiser.card.network.given else levels:
-        for kind, values in _errors(denoiser, patches, level, habits).items():
+        for kind, values in _errors(denoiser, material, level, habits).items():
             if values:
                 found.setdefault(kind, {})[level] = float(np.mean(values))
     return found
 
 
-def _errors(denoiser: Denoiser, patches: Patches, sigma: float, habits: Habits) -> dict[str, list[float]]:
-    """Mean squared error of each held-out image under the same noise at every call."""
-    largest = max(min(place.height, place.width) for place in patches.places)
-    size = next(side for side in SIZES if side <= largest)
-    patches = patches.at_least(size)
+def _errors(denoiser: Denoiser, material: Material, sigma: float, habits: Habits) -> dict[str, list[float]]:
+    """Mean squared error of each held-out piece under the same noise at every call."""
+    size = next(side for side in material.sides if side <= material.largest)
+    material = material.at_least(size)
     colour = denoiser.card.network.channels == 3 if isinstance(denoiser.card.network, UNetSettings) else False
-    indices = range(min(len(patches.places), 48))
+    indices = range(min(len(material), 48))
     errors = {}
     with workers(habits.device, habits.threads) as run:
-        for kind in ["gray", "colour"] if colour else ["gray"]:
+        for kind in ["gray", "colour"] if colour else ["gray" if material.dims == 2 else "signal"]:
 
             def error(index: int, gray: bool = kind == "gray") -> float:
-                clean = torch.from_numpy(patches.centre(index, size, gray=gray))[None]
+                clean = torch.from_numpy(material.centre(index, size, gray=gray))[None]
                 return _error(denoiser, clean, sigma, torch.Generator().manual_seed(index), habits.device)
 
             errors[kind] = [value for value in run(error, indices) if not math.isnan(value)]
@@ -259,12 +288,18 @@ def _error(denoiser: Denoiser, clean: Tensor, sigma: float, generator: torch.Gen
     return float(square[~mask].mean() if mask is not None and erased else square.mean())
 
 
-def _check_validation(held_out: Patches) -> None:
-    """Refuse, before the first step, images that leave nothing to validate on."""
-    if not any(min(place.height, place.width) >= SMALLEST for place in held_out.places):
+def _check_validation(held_out: Material) -> None:
+    """Refuse, before the first step, images or signals that leave nothing to validate on."""
+    smallest = held_out.sides[-1]
+    if held_out.largest >= smallest:
+        return
+    if held_out.dims == 1:
         raise TrainingError(
-            f"no image of at least {SMALLEST} pixels a side is left for validation; give more images, or larger ones"
+            f"no stretch of at least {smallest} samples without a gap is left for validation; give longer signals"
         )
+    raise TrainingError(
+        f"no image of at least {smallest} pixels a side is left for validation; give more images, or larger ones"
+    )
 
 
 def _middle(settings: FitSettings) -> float:
@@ -283,7 +318,8 @@ class _Meter:
 
     def add(self, progress: Progress, settings: FitSettings) -> None:
         took, self._seconds = progress.seconds - self._seconds, progress.seconds
-        speed = settings.batch * settings.patch_size**2 / 1e6 / max(took, 1e-9)
+        dims = settings.network.dims if isinstance(settings.network, UNetSettings) else 2
+        speed = settings.batch * settings.patch_size**dims / 1e6 / max(took, 1e-9)
         first = math.isnan(self.loss)
         self.loss = progress.loss if first else 0.99 * self.loss + 0.01 * progress.loss
         self.speed = speed if first else 0.99 * self.speed + 0.01 * speed

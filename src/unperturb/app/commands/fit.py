@@ -1,4 +1,4 @@
-"""`unperturb fit`: train a denoiser on images."""
+"""`unperturb fit`: train a denoiser on images or signals."""
 
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from unperturb.app.progress import progress_line
               callback=lambda context, _, path: _use_recipe(context, path),
               help="A TOML file that sets any of the options below.")  # fmt: skip
 @click.option(
-    "--perturb", default="gaussian:sigma=0..0.25", show_default=True, help="The perturbation to undo, as a spec."
-)
+    "--perturb", default=None,
+    help="The perturbation to undo, as a spec.  [default: gaussian:sigma=0..0.25; of signals gaussian:sigma=0..1]",
+)  # fmt: skip
 @click.option(
     "--network", default="medium", show_default=True, help="Size of the network: tiny, small, medium or large."
 )
@@ -31,10 +32,23 @@ from unperturb.app.progress import progress_line
     "--blocks", type=click.IntRange(1), default=None, help="Residual blocks a level, in place of the preset's."
 )
 @click.option("--steps", type=click.IntRange(1), default=10_000, show_default=True, help="Updates of the weights.")
-@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Crops a step.")
-@click.option("--share", type=click.IntRange(1), default=2, show_default=True, help="Crops a thread works on at once.")
+@click.option("--batch", type=click.IntRange(1), default=None, help="Crops a step.  [default: 4; of signals 16]")
 @click.option(
-    "--patch-size", type=click.IntRange(8), default=96, show_default=True, help="Height and width of the crops."
+    "--share",
+    type=click.IntRange(1),
+    default=None,
+    help="Crops a thread works on at once.  [default: 2; of signals 8]",
+)
+@click.option(
+    "--patch-size",
+    type=click.IntRange(8),
+    default=None,
+    help="Height and width, or length, of the crops.  [default: 96 pixels; 1024 samples]",
+)
+@click.option(
+    "--part",
+    default=None,
+    help="Of signals, the part to learn from, such as 0..0.5 for the first half.  [default: 0..1]",
 )
 @click.option(
     "--gray",
@@ -104,7 +118,10 @@ from unperturb.app.progress import progress_line
 @precision_option
 @json_option
 def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_json: bool, **options: Any) -> None:
-    """Train a denoiser on the images in DATA (files or folders), and write it to a model file.
+    """Train a denoiser on DATA, and write it to a model file.
+
+    DATA are images, or folders of them; or signals: WAV, .npy, CSV, and .hea files. Each channel of a signal is learned
+    in units of its own standard deviation.
 
     A checkpoint is kept beside it every few minutes. A run that was stopped, by whatever, goes on with --resume from
     there, and ends with the same weights as one that was not.

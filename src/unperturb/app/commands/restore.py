@@ -58,10 +58,12 @@ def restore(
     tile: str,
     as_json: bool,
 ) -> None:
-    """Restore INPUTS, image files or folders of them, from noise, or fill in what is missing of them.
+    """Restore INPUTS, image files or folders of them, or signals, from noise, or fill in what is missing of them.
 
     The result keeps size, bit depth, channels, format and metadata of its input. With --missing, pixels that are there
     stay as they are, unless --sigma says that there is noise in them.
+
+    Signals are WAV, .npy, CSV and .hea files, and take a model of signals: unperturb fit.
     """
     jobs = plan(inputs, output, "restored", f".{suffix}" if suffix else None, compare=compare, overwrite=overwrite)
     if dry_run:
@@ -72,7 +74,7 @@ def restore(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile))
+    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile), inputs)
     restoring = Restoring(looking, quality, overwrite)
     results, failures, seconds = run_files("restoring", jobs, restoring)
     _tell(results, failures, as_json=as_json, seconds=seconds)

@@ -17,6 +17,7 @@ from unperturb.app.options import (
     sampling_options,
 )
 from unperturb.app.outputs import plan
+from unperturb.data import signal
 
 
 @click.command()
@@ -56,15 +57,17 @@ def sample(
     """Draw what INPUTS, noisy image files or folders of them, could have been without noise, or where pixels are missing.
 
     Every draw is as sharp as a clean image, and they differ where the answer is open; their average is
-    what `restore` answers. A sheet shows them side by side where they differ most. The same seed gives the same draws.
+    what `restore` answers. A sheet shows them side by side where they differ most; of signals (WAV, .npy, CSV, .hea) a
+    page does. The same seed gives the same draws.
     """
+    signals = all(path.suffix.lower() in signal.SUFFIXES for path in inputs)
     endings = [(f"sample{number:02}", None) for number in range(2, n_samples + 1)]
     jobs = plan(
         inputs,
         output,
         "sample01",
         f".{suffix}" if suffix else None,
-        more=[*endings, ("samples", ".png")],
+        more=[*endings, ("samples", ".html" if signals else ".png")],
         overwrite=overwrite,
     )
     if dry_run:
@@ -76,7 +79,7 @@ def sample(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile))
+    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile), inputs)
     check_mean(looking.denoise)
     drawing = Drawing(looking, n_samples, steps, seed, overwrite)
     results, failures, seconds = run_files("drawing", jobs, drawing)

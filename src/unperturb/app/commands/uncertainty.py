@@ -18,6 +18,7 @@ from unperturb.app.options import (
     sampling_options,
 )
 from unperturb.app.outputs import plan
+from unperturb.data import signal
 
 if TYPE_CHECKING:
     from unperturb.app.findings import Region
@@ -60,26 +61,40 @@ def uncertainty(
     Each gets a map of the standard deviation and the directions in which the answer is widest (TIFF, in the file's
     units), and a report to read in a browser: draws, places where there is more than one answer, whether the noise is
     what was assumed, and a verdict in plain words.
+
+    A signal (WAV, .npy, CSV, .hea) gets a table of best guess, standard deviation and intervals (CSV), and a report.
     """
     part = _region(region)
     if n_samples < 2:
         raise click.UsageError("a standard deviation takes at least 2 draws")
-    more = [("components", ".tiff"), ("report", ".html")]
-    jobs = plan(inputs, output, "std", ".tiff", more=more, overwrite=overwrite)
+    signals = all(path.suffix.lower() in signal.SUFFIXES for path in inputs)
+    if signals and part is not None:
+        raise click.UsageError("--region is of images")
+    if signals:
+        jobs = plan(inputs, output, "uncertainty", ".csv", more=[("report", ".html")], overwrite=overwrite)
+    else:
+        more = [("components", ".tiff"), ("report", ".html")]
+        jobs = plan(inputs, output, "std", ".tiff", more=more, overwrite=overwrite)
     if dry_run:
         planned = [{"input": str(job.source), "outputs": [str(file) for file in job.files]} for job in jobs]
         _tell(planned, [], as_json=as_json)
         return
 
     from unperturb.app.examining import Examining
+    from unperturb.app.hearing import Hearing
     from unperturb.app.observing import check_mean
     from unperturb.infer.interval import Drawing
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile))
+    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile), inputs)
     check_mean(looking.denoise)
-    examining = Examining(looking, Drawing(n_samples, steps), seed, components, part, overwrite)
+    drawing = Drawing(n_samples, steps)
+    examining: Hearing | Examining = (
+        Hearing(looking, drawing, seed, overwrite)
+        if signals
+        else Examining(looking, drawing, seed, components, part, overwrite)
+    )
     results, failures, seconds = run_files("examining", jobs, examining)
     _tell(results, failures, as_json=as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))

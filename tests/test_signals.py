@@ -1,0 +1,237 @@
+"""Signals from one end to the other: learned, filled in, drawn, examined, by the command line (law 15)."""
+
+import contextlib
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unperturb.app.cli import main
+from unperturb.data import signal as signals
+from unperturb.data.gaps import bridged, estimate_white, find_gaps
+from unperturb.data.signal import Signal
+from unperturb.data.stretches import SIDES, Stretches, open_stretches, units_of
+from unperturb.errors import FileError, TrainingError
+from unperturb.infer.interval import calibrations
+from unperturb.infer.restore import restore
+from unperturb.infer.tiled import Compute
+from unperturb.model.checkpoint import load
+
+
+def waves(samples: int = 6000, seed: int = 0) -> np.ndarray:
+    """Return two channels of other units: a wave of slowly changing pitch, and its square."""
+    generator = np.random.default_rng(seed)
+    phase = np.cumsum(0.06 + 0.02 * np.sin(np.arange(samples) / 700)) + generator.uniform(0, 6)
+    wave = np.sin(phase)
+    return np.stack([100 + 5 * wave, 0.01 * wave**2]).astype(np.float32)
+
+
+def called(*arguments: object) -> tuple[int, str, str]:
+    """Return exit code, standard output and standard error of a command."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(each) for each in arguments])
+        except SystemExit as left:
+            code = int(left.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
+def run(*arguments: object) -> str:
+    code, out, err = called(*arguments)
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Return a folder with waves, the same with gaps, and a model that fills them in."""
+    made = tmp_path_factory.mktemp("signals")
+    np.save(made / "waves.npy", waves())
+    gappy = waves(seed=1)
+    for start in (500, 1500, 2600, 4000):
+        gappy[0, start : start + 60] = np.nan
+        gappy[1, start + 30 : start + 90] = np.nan
+    np.save(made / "gappy.npy", gappy)
+    run("fit", made / "waves.npy", "-o", made / "gaps.safetensors", "--network", "tiny",
+        "--widths", "16,24,32,48", "--steps", 600, "--batch", 8, "--share", 4, "--patch-size", 256, "--perturb", "block:size=20..80,count=1..2",
+        "--precision", "float32")  # fmt: skip
+    return made
+
+
+def test_gaps_are_filled_in_and_all_else_stays(folder, tmp_path):
+    """Better than lines, and observed samples bit for bit. Breaks: units not given back; one channel's mask for all."""
+    run("restore", folder / "gappy.npy", "--missing", "nan", "--model", folder / "gaps.safetensors", "-o", tmp_path)
+    seen, found, truth = np.load(folder / "gappy.npy"), np.load(tmp_path / "gappy_restored.npy"), waves(seed=1)
+    gone = np.isnan(seen)
+    assert np.array_equal(found[~gone], seen[~gone])
+    for channel in range(2):
+        gaps = gone[channel]
+        places = np.arange(len(gaps))
+        line = np.interp(places, places[~gaps], seen[channel, ~gaps])
+        ours, theirs = (np.square(each - truth[channel])[gaps].mean() for each in (found[channel], line))
+        assert ours < 0.5 * theirs
+
+
+def test_what_is_under_a_mask_makes_no_difference(folder, tmp_path):
+    """A file of marks, and other values below it. Break: the units of a channel taken with what is hidden."""
+    gone = np.isnan(np.load(folder / "gappy.npy"))
+    np.save(tmp_path / "marks.npy", gone.astype(np.uint8))
+    found = []
+    for name, value in (("one", 0.0), ("two", 1e6)):
+        np.save(tmp_path / f"{name}.npy", np.where(gone, np.float32(value), waves(seed=1)))
+        run("restore", tmp_path / f"{name}.npy", "--missing", tmp_path / "marks.npy", "--model",
+            folder / "gaps.safetensors")  # fmt: skip
+        found.append(np.load(tmp_path / f"{name}_restored.npy"))
+    assert np.array_equal(*found)
+
+
+def test_draws_differ_in_the_gaps_alone(folder, tmp_path):
+    run("sample", folder / "gappy.npy", "--missing", "nan", "--model", folder / "gaps.safetensors", "-n", 2, "--steps",
+        4, "-o", tmp_path)  # fmt: skip
+    one, two = (np.load(tmp_path / f"gappy_sample0{number}.npy") for number in (1, 2))
+    gone = np.isnan(np.load(folder / "gappy.npy"))
+    assert np.array_equal(one[~gone], two[~gone])
+    assert (one[gone] != two[gone]).mean() > 0.99
+    assert "<svg" in (tmp_path / "gappy_samples.html").read_text()
+
+
+def test_a_table_and_a_report_say_how_sure_it_is(folder, tmp_path):
+    """Breaks: deviations in units of the channel; intervals around what was observed."""
+    more = ("--json", "-o", tmp_path)
+    told = json.loads(
+        run("uncertainty", folder / "gappy.npy", "--missing", "nan", "--model", folder / "gaps.safetensors", *more)
+    )
+    assert told["results"][0]["calibrated"]
+    with (tmp_path / "gappy_uncertainty.csv").open() as file:
+        head, *rows = csv.reader(file)
+    assert head[:5] == ["sample", "channel 1 best", "channel 1 std", "channel 1 low", "channel 1 high"]
+    table = np.array(rows, dtype=float)
+    gone, truth = np.isnan(np.load(folder / "gappy.npy")), waves(seed=1)
+    for channel in range(2):
+        best, std, low, high = table[:, 1 + 4 * channel : 5 + 4 * channel].T
+        gaps = gone[channel]
+        assert (std[~gaps] == 0).all()
+        assert np.allclose(low[~gaps], truth[channel, ~gaps], rtol=1e-5)
+        assert (low[gaps] < best[gaps]).all()
+        assert (best[gaps] < high[gaps]).all()
+        assert ((low <= truth[channel]) & (truth[channel] <= high))[gaps].mean() > 0.6
+        assert 0.001 < std[gaps].mean() / truth[channel].std() < 1
+
+
+def test_models_and_files_have_to_fit(folder, tmp_path):
+    """One sentence, and nothing written."""
+    for arguments, words in (
+        (["restore", folder / "gappy.npy", "--missing", "nan"], "no bundled model is for signals"),
+        (["restore", folder / "gappy.npy", "--model", "natural"], "the model is for images"),
+        (["restore", folder / "gappy.npy", "--model", folder / "gaps.safetensors"], "not finite"),
+        (["restore", folder / "waves.npy", "--model", folder / "gaps.safetensors", "--missing", "nan"], "no sample"),
+        (["restore", folder / "gappy.npy", "--model", folder / "gaps.safetensors", "--format", "png"], "is of images"),
+        (
+            ["uncertainty", folder / "gappy.npy", "--model", folder / "gaps.safetensors", "--region", "0,0,2,2"],
+            "region",
+        ),
+        (["fit", folder / "waves.npy", "-o", tmp_path / "m.safetensors", "--channels", "3"], "one by one"),
+        (["fit", folder / "waves.npy", "-o", tmp_path / "m.safetensors", "--part", "0.5..0.2"], "two shares"),
+        (["fit", folder / "waves.npy", "-o", tmp_path / "m.safetensors", "--jpeg", "75..95"], "of images"),
+    ):
+        code, _, said = called(*arguments, *([] if "fit" in arguments else ["-o", tmp_path]))
+        assert code in (1, 2), arguments
+        assert words in said, said
+    assert not list(tmp_path.iterdir())
+
+
+def test_white_noise_is_found_and_taken_away(tmp_path):
+    """With --sigma auto. Break: the level in the units of the file taken for one of the channel."""
+    np.save(tmp_path / "waves.npy", waves())
+    run("fit", tmp_path / "waves.npy", "-o", tmp_path / "noise.safetensors", "--network", "tiny", "--steps", 120,
+        "--batch", 8, "--share", 4, "--patch-size", 256, "--rate", 3e-3, "--precision", "float32")  # fmt: skip
+    clean = waves(seed=1)
+    unit = clean.std(1, keepdims=True)
+    np.save(
+        tmp_path / "noisy.npy", clean + 0.5 * unit * np.random.default_rng(0).standard_normal(clean.shape, np.float32)
+    )
+    told = json.loads(run("restore", tmp_path / "noisy.npy", "--model", tmp_path / "noise.safetensors", "--json"))
+    assert told["results"][0]["sigma"] == pytest.approx((0.5 * unit[:, 0]).tolist(), rel=0.1)
+    error = (np.load(tmp_path / "noisy_restored.npy") - clean) / unit
+    assert np.sqrt(np.square(error).mean()) < 0.25
+
+
+def test_a_long_signal_is_cut_into_tiles_without_a_seam(folder):
+    """Break: the halo of images, in place of all that the network sees."""
+    denoiser, seen = load(folder / "gaps.safetensors"), np.load(folder / "gappy.npy")
+    units = units_of(seen[0])
+    missing = np.isnan(seen[0])
+    values = units.taken(np.where(missing, seen[0, 0], seen[0]))
+    whole, cut = (
+        restore(values, denoiser, missing=missing, compute=Compute(tile=tile, precision="float32"))
+        for tile in (None, 1024)
+    )
+    assert np.abs(whole - cut).max() < 1e-4
+
+
+def test_stretches_hold_no_gap_and_keep_a_part_aside(tmp_path):
+    """Breaks: gaps filled with zeros; what is held out learned from as well."""
+    values = waves(4000)
+    values[0, 700:720] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    material = open_stretches([tmp_path / "a.npy"])
+    assert all(np.isfinite(each).all() for each in material.values)
+    assert sum(map(len, material.values)) == 2 * 4000 - 20
+    kept, learned = material.of(held_out=True), material.of(held_out=False)
+    assert sum(map(len, kept.values)) == 2 * 200
+    assert len(kept) + len(learned) == len(material)
+    crop = learned.crop(np.random.default_rng(0), 64, gray=True)
+    assert crop.shape == (1, 64)
+    assert abs(float(np.concatenate(material.values[:3]).std()) - 1) < 0.1
+    half = open_stretches([tmp_path / "a.npy"], (0.0, 0.5))
+    assert sum(map(len, half.values)) == 4000 - 20
+    assert half.key != material.key
+    with pytest.raises(TrainingError, match="no stretch"):
+        material.at_least(5000)
+    assert material.pieces(3, 100)[0].shape == (100,)
+    assert SIDES[-1] <= material.largest
+
+
+def test_a_model_of_signals_is_calibrated_as_it_is_made(folder):
+    made = calibrations(load(folder / "gaps.safetensors").card)
+    assert [each.statistic for each in made] == ["pixel"]
+    assert made[0].level == 0.9
+    assert made[0].n_images >= 1
+
+
+def test_gaps_are_found_and_forgotten(tmp_path):
+    values = np.arange(12, dtype=np.float64).reshape(2, 6)
+    values[0, 2] = np.nan
+    signal = Signal(values)
+    gaps = find_gaps(signal, "nan", "it")
+    assert gaps.sum() == 1
+    assert bridged(signal, gaps).values[0, 2] == 0
+    signals.write(Signal(np.array([[0, 0, 1, 0, 0, 0]])), tmp_path / "marks.npy")
+    assert find_gaps(signal, str(tmp_path / "marks.npy"), "it").sum() == 2
+    with pytest.raises(FileError, match="do not fit"):
+        signals.write(Signal(np.zeros((1, 5))), tmp_path / "short.npy")
+        find_gaps(signal, str(tmp_path / "short.npy"), "it")
+    with pytest.raises(FileError, match="as a whole"):
+        find_gaps(Signal(np.full((1, 4), np.nan)), "nan", "it")
+
+
+def test_the_level_of_white_noise_is_estimated_beside_a_slow_signal():
+    """Within a tenth. Break: the deviation of all of it."""
+    generator = np.random.default_rng(0)
+    slow = np.cumsum(generator.standard_normal(20_000)) * 0.02
+    for sigma in (0.1, 1.0, 10.0):
+        assert estimate_white(slow + sigma * generator.standard_normal(20_000)) == pytest.approx(sigma, rel=0.1)
+    assert estimate_white(np.zeros(3)) == 0
+
+
+def test_units_are_those_of_what_was_observed():
+    units = units_of(np.array([1.0, np.nan, 3.0, 5.0]))
+    assert units.offset == 3
+    assert units.given_back(units.taken(np.array([4.0]))) == pytest.approx([4.0])
+    assert units_of(np.full(3, np.nan)).scale == units_of(np.full(3, 7.0)).scale == 1
+    assert isinstance(Stretches((), ()).largest, int)
