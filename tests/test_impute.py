@@ -242,7 +242,7 @@ def test_a_value_that_rows_share_is_found_again():
     hidden = generator.random(900) < 0.2
     values = seen.copy()
     seen[hidden, 1] = np.nan
-    model = learn_rows(seen, [0, 0, 0], Learning(members=1, training=QUICK))
+    model = learn_rows(seen, [0, 0, 0], Learning(members=1, training=RowTraining(least=900, most=900)))
     error = np.sqrt(np.mean((best(model, seen) - values)[hidden, 1] ** 2)) / belongs.std()
     assert error < 0.5
 

@@ -58,7 +58,8 @@ def folder(tmp_path_factory) -> Path:
         gappy[1, start + 30 : start + 90] = np.nan
     np.save(made / "gappy.npy", gappy)
     run("fit", made / "waves.npy", "-o", made / "gaps.safetensors", "--network", "tiny",
-        "--widths", "16,24,32,48", "--steps", 600, "--batch", 8, "--share", 4, "--patch-size", 256, "--perturb", "block:size=20..80,count=1..2",
+        "--widths", "16,24,32,48", "--steps", 600, "--batch", 8, "--share", 4,
+        "--patch-size", 256, "--perturb", "block:size=20..80,count=1..2",
         "--precision", "float32")  # fmt: skip
     return made
 
