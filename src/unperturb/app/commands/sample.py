@@ -17,7 +17,7 @@ from unperturb.app.options import (
     sampling_options,
 )
 from unperturb.app.outputs import plan
-from unperturb.data import signal
+from unperturb.data.stretches import are_signals
 
 
 @click.command()
@@ -60,7 +60,7 @@ def sample(
     what `restore` answers. A sheet shows them side by side where they differ most; of signals (WAV, .npy, CSV, .hea) a
     page does. The same seed gives the same draws.
     """
-    signals = all(path.suffix.lower() in signal.SUFFIXES for path in inputs)
+    signals = are_signals(inputs)
     endings = [(f"sample{number:02}", None) for number in range(2, n_samples + 1)]
     jobs = plan(
         inputs,

@@ -18,7 +18,7 @@ from unperturb.app.options import (
     sampling_options,
 )
 from unperturb.app.outputs import plan
-from unperturb.data import signal
+from unperturb.data.stretches import are_signals
 
 if TYPE_CHECKING:
     from unperturb.app.findings import Region
@@ -67,7 +67,7 @@ def uncertainty(
     part = _region(region)
     if n_samples < 2:
         raise click.UsageError("a standard deviation takes at least 2 draws")
-    signals = all(path.suffix.lower() in signal.SUFFIXES for path in inputs)
+    signals = are_signals(inputs)
     if signals and part is not None:
         raise click.UsageError("--region is of images")
     if signals:
