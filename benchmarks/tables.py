@@ -165,7 +165,8 @@ def _figures(truth: Rows, seen: Rows, made: Found, numbers: list[int]) -> tuple[
         drawn = np.sort(made.draws[:, :, numbers][:, gone], axis=0)
         crps = float(np.mean(_crps(drawn, wanted) / scale))
         if len(drawn) >= DRAWS:
-            low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+            # Order statistic k of n exact draws has the level k / (n + 1) on average.
+            low, high = np.quantile(drawn, [0.025, 0.975], axis=0, method="weibull")
             covered = float(np.mean((low <= wanted) & (wanted <= high)))
     if made.bounds is not None:
         low, high = (side[:, numbers][gone] for side in made.bounds)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from unperturb.app.imputing import Learning, learn_rows
 from unperturb.errors import ModelError, UsageError
-from unperturb.infer.impute import best, bounds, draws, folds, measured_widths, quantile
+from unperturb.infer.impute import best, bounds, draws, folds
+from unperturb.infer.row_widths import measured_widths, quantile
 from unperturb.model.joint import LARGEST, JointGaussian, fit_joint
 from unperturb.model.neighbours import Described, Memory, Neighbours
-from unperturb.model.row_model import RowModel, believe, load_rows, save_rows
+from unperturb.model.row_model import RowModel, Widths, believe, load_rows, save_rows
 from unperturb.model.rows import Belief, RowNet, RowSettings
 from unperturb.train.rows import RowTraining, hide, row_loss
 
@@ -148,6 +149,7 @@ def test_the_loss_is_least_for_the_truth():
         belief = Belief(
             (values[:, :1].mean() + mean).expand(4000, 1), quantiles.expand(4000, 1, 9),
             torch.cat([torch.zeros(1), share]).expand(4000, 3)[:, :3],
+            torch.rand((4000, 1), generator=torch.Generator().manual_seed(3)),
         )  # fmt: skip
         return float(
             row_loss(
@@ -342,8 +344,11 @@ def test_a_distribution_function_is_undone():
     levels = (torch.arange(31) + 0.5) / 31
     quantiles = (3 * levels - 1).expand(5, 31)
     at = torch.tensor([0.02, 0.3, 0.5, 0.77, 0.99])
-    assert torch.allclose(quantile(quantiles, at, {}), 3 * at - 1, atol=1e-5)
-    assert torch.allclose(quantile(quantiles, at, {0.2: 2.0, 0.99: 2.0}), 0.5 + 2 * (3 * at - 1.5), atol=1e-5)
+    half = torch.full((5,), 0.5)
+    assert torch.allclose(quantile(quantiles, at, Widths(), half), 3 * at - 1, atol=1e-5)
+    widths = Widths((0.2, 0.99), (0.25, 0.75), ((1.0, 1.0), (3.0, 3.0)))
+    assert torch.allclose(quantile(quantiles, at, widths, half), 0.5 + 2 * (3 * at - 1.5), atol=1e-5)
+    assert torch.allclose(quantile(quantiles, at, widths, 0 * half), 3 * at - 1, atol=1e-5)
 
 
 def test_widths_make_intervals_hold():
@@ -356,7 +361,8 @@ def test_widths_make_intervals_hold():
     belief = believe([net], torch.full((5000, 1), torch.nan))
     for share in (0.5, 0.8, 0.9, 0.95):
         low, high = (
-            quantile(belief.quantiles, torch.tensor(level), widths) for level in ((1 - share) / 2, (1 + share) / 2)
+            quantile(belief.quantiles, torch.tensor(level), widths, torch.ones(5000, 1))
+            for level in ((1 - share) / 2, (1 + share) / 2)
         )
         assert ((values >= low) & (values <= high)).float().mean() == pytest.approx(share, abs=0.02)
 

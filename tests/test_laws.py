@@ -165,6 +165,18 @@ def flat_jpeg(spec: str, grey: int, qualities: range) -> Word:
     return Word(spec, flat(grey / 255, 1, 8, 8), mean=mean, variance=variance, neighbours=variance)
 
 
+def ornstein_uhlenbeck(spec, sigma, length, side):
+    """Noise whose power falls with the square of the frequency: its neighbours by summing that power."""
+    grid = side + 2 * length
+    frequencies = [min(k, grid - k) / grid for k in range(grid)]
+    power = [1 / (f * f + 1 / length**2) for f in frequencies]
+    waves = zip(power, frequencies, strict=True)
+    common = math.fsum(p * math.cos(2 * math.pi * f) for p, f in waves) / math.fsum(power)
+    # That of the process itself, but for waves that are too short for pixels.
+    assert abs(common - math.exp(-2 * math.pi / length)) < 0.03
+    return Word(spec, flat(0.5, 1, side), mean=0.5, variance=sigma**2, neighbours=sigma**2 * common)
+
+
 WORDS = [
     *(Word("gaussian:sigma=0.3", flat(x), mean=x, variance=0.09) for x in (-1.0, 0.5)),
     Word("gaussian:sigma=0.3", flat(0.5, 40), mean=0.5, variance=0.09),
@@ -174,6 +186,8 @@ WORDS = [
     Word("poisson:gain=0.1..0.3", flat(0.5, 40), mean=0.5, variance=0.2 * 0.5),
     *(Word("poisson-gaussian:gain=0.1,read=0.2", flat(x), mean=x, variance=0.1 * x + 0.04) for x in (0.0, 0.5, 5.0)),
     *(Word("speckle:sigma=0.3", flat(x), mean=x, variance=(0.3 * x) ** 2) for x in (-1.0, 0.0, 0.5)),
+    ornstein_uhlenbeck("coloured:sigma=0.3,exponent=2,length=50", 0.3, 50, 40),
+    Word("coloured:sigma=0.3,exponent=0,length=4", flat(0.5, 1, 8, 8), mean=0.5, variance=0.09),
     *(
         Word("impulse:fraction=0.2", flat(x), mean=0.8 * x + 0.1, variance=0.16 * x * (x - 1) + 0.09)
         for x in (0.1, 0.5)

@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from unperturb.errors import SpecError, UsageError
+from unperturb.model.coloured import Coloured
 from unperturb.model.erasure import Block, Erase, Line, Scratch
 from unperturb.model.level import Limits, Range
 from unperturb.model.perturbation import (
@@ -34,6 +35,7 @@ ONE_OF_EACH = [
     Poisson(0.01),
     PoissonGaussian(Range(0.01, 0.1), 0.02),
     Speckle(0.2),
+    Coloured(Range(0, 0.5), Range(0, 3), Range(3, 20)),
     Impulse(Range(0, 0.3)),
     Erase(0.5),
     Block(size=Range(2, 12), count=Range(1, 3)),

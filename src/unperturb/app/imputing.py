@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from unperturb.errors import UsageError
-from unperturb.infer.impute import folds, measured_widths
+from unperturb.infer.impute import folds
+from unperturb.infer.row_widths import measured_widths
 from unperturb.model.machine import workers
-from unperturb.model.row_model import REMEMBERED, ColumnCard, RowModel, standardised
+from unperturb.model.row_model import REMEMBERED, ColumnCard, RowModel, Widths, standardised
 from unperturb.model.rows import RowSettings
 from unperturb.train.rows import RowTraining, train_rows
 
@@ -46,7 +47,7 @@ class Learning:
 
     def members_for(self, rows: int) -> int:
         """Return how many networks a table of so many rows gets: the shorter it is, the less each can be trusted."""
-        return self.members or (6 if rows < 1000 else 4)
+        return self.members or (6 if rows < 1000 else 4 if rows < 3000 else 2)
 
 
 def learn_rows(
@@ -93,9 +94,13 @@ def learn_rows(
 
     with workers(torch.device("cpu"), learning.threads) as run:
         members = tuple(run(train, range(count)))
-    widths = measured_widths(members, standard.float(), held_out) if settings.numbers else {}
-    kept = np.sort(np.random.default_rng(learning.seed).permutation(len(values))[:REMEMBERED])
-    return RowModel(settings, columns, members, standard[torch.from_numpy(kept)].float(), widths)
+    chosen = np.sort(np.random.default_rng(learning.seed).permutation(len(values))[:REMEMBERED])
+    kept = standard[torch.from_numpy(chosen)].float()
+    unseen = [hidden[torch.from_numpy(chosen)] for hidden in held_out]
+    for member, hidden in zip(members, unseen, strict=True):
+        member.remember(settings.as_features(kept), ~kept.isnan() & ~hidden)
+    widths = measured_widths(members, kept, unseen) if settings.numbers else Widths()
+    return RowModel(settings, columns, members, kept, widths)
 
 
 def _card(values: NDArray[np.float64], categories: int) -> ColumnCard:

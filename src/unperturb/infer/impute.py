@@ -10,10 +10,10 @@ Larochelle, "A deep and tractable density estimator", 2014). Each takes one netw
 differ as well where the table does not say enough to know how its columns depend on each other, which is what makes
 multiple imputations proper (Rubin, "Multiple imputation for nonresponse in surveys", 1987, section 4.2).
 
-How wide quantiles have to be is measured on cells that were held out (`widths`), as are intervals of images.
+How wide quantiles have to be is measured on cells that were held out (`unperturb.infer.row_widths`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unperturb.errors import UsageError
-from unperturb.infer.conformal import check_share, conformal_scale
+from unperturb.infer.conformal import check_share
+from unperturb.infer.row_widths import quantile
 from unperturb.model.row_model import RowModel, believe
 from unperturb.model.rows import Belief, RowNet, by_category
 
 Rows = NDArray[np.float64]
-
-SHARES = (0.2, 0.5, 0.8, 0.9, 0.95, 0.99)
-"""Shares of values that intervals are measured for."""
 
 
 def best(model: RowModel, values: Rows) -> Rows:
@@ -76,10 +74,11 @@ def bounds(model: RowModel, values: Rows, share: float) -> tuple[Rows, Rows]:
     """
     check_share("share", share)
     belief = believe(model.members, model.standardised(torch.tensor(values)))
+    missing = torch.from_numpy(np.isnan(values).mean(1, keepdims=True)).expand(belief.mean.shape)
     sides = []
     for level in ((1 - share) / 2, (1 + share) / 2):
         side = np.full_like(values, np.nan)
-        at = quantile(belief.quantiles, torch.tensor(level), model.widths)
+        at = quantile(belief.quantiles, torch.tensor(level), model.widths, missing)
         side[:, model.settings.numbers] = model.restored(at.double()).numpy()
         sides.append(np.where(np.isnan(values), side, values))
     return sides[0], sides[1]
@@ -141,12 +140,13 @@ def _drawn(model: RowModel, member: RowNet, rows: Tensor, generator: torch.Gener
     for turn in range(int(count.max()) if len(rows) else 0):
         index = (count > turn).nonzero()[:, 0]
         column = order[index, turn]
-        belief = believe([member], rows[index])
-        rows[index, column] = _cell(model, belief, column, chance[index, column]).to(rows)
+        asked = rows[index]
+        belief = believe([member], asked)
+        rows[index, column] = _cell(model, belief, column, chance[index, column], asked.isnan()).to(rows)
     return rows
 
 
-def _cell(model: RowModel, belief: Belief, column: Tensor, chance: Tensor) -> Tensor:
+def _cell(model: RowModel, belief: Belief, column: Tensor, chance: Tensor, missing: Tensor) -> Tensor:
     """Return one cell of each row, where its distribution function is `chance`."""
     settings = model.settings
     cell = torch.zeros(len(column))
@@ -155,83 +155,13 @@ def _cell(model: RowModel, belief: Belief, column: Tensor, chance: Tensor) -> Te
     number = ~torch.tensor(settings.categories)[column]
     index = number.nonzero()[:, 0]
     if len(index):
-        cell[index] = quantile(belief.quantiles[index, where[column[index]]], chance[index], model.widths)
+        share = missing[index].double().mean(1)
+        cell[index] = quantile(belief.quantiles[index, where[column[index]]], chance[index], model.widths, share)
     for other, chances in by_category(settings, belief.logits):
         mine = (column == other).nonzero()[:, 0]
         below = chances[mine].exp().cumsum(1)
         cell[mine] = (below < chance[mine, None]).sum(1).clamp(max=settings.sizes[other] - 1).float()
     return cell
-
-
-def quantile(quantiles: Tensor, level: Tensor, widths: Mapping[float, float]) -> Tensor:
-    """Return where a distribution function has a level: between its quantiles by straight lines.
-
-    Parameters
-    ----------
-    quantiles
-        ``(…, quantile)``, rising.
-    level
-        ``(…,)`` or a number, between 0 and 1.
-    widths
-        How much farther from the median it is than the quantiles say, see `widths`.
-    """
-    count = quantiles.shape[-1]
-    level = level.expand(quantiles.shape[:-1])
-    at = level * count - 0.5
-    low = at.floor().clamp(0, max(count - 2, 0)).long()
-    first, second = (quantiles.gather(-1, (low + step).clamp(max=count - 1)[..., None])[..., 0] for step in (0, 1))
-    value = first + (second - first) * (at - low).clamp(-0.5, 1.5)
-    median = (quantiles[..., (count - 1) // 2] + quantiles[..., count // 2]) / 2
-    return median + (value - median) * _width((2 * level - 1).abs(), widths)
-
-
-def _width(share: Tensor, widths: Mapping[float, float]) -> Tensor:
-    if not widths:
-        return torch.ones_like(share)
-    places, values = zip(*sorted(widths.items()), strict=True)
-    found = np.interp(share.double().numpy(), places, values)
-    return torch.from_numpy(np.asarray(found)).to(share)
-
-
-def measured_widths(
-    members: Sequence[RowNet], values: Tensor, held_out: Sequence[Tensor], shares: Sequence[float] = SHARES
-) -> dict[float, float]:
-    """Return how much wider intervals have to be than the quantiles say, by the share that they are to cover.
-
-    Parameters
-    ----------
-    members
-        Networks.
-    values
-        ``(row, column)``, standardised; NaN where missing.
-    held_out
-        For each network which cells it was not shown: boolean, of that shape.
-    shares
-        Of values that are to be covered.
-
-    Returns
-    -------
-    dict
-        Empty where too few cells were held out to say.
-    """
-    settings = members[0].settings
-    numbers = settings.numbers
-    cells: list[tuple[Tensor, Tensor]] = []
-    for member, hidden in zip(members, held_out, strict=True):
-        belief = believe([member], values.masked_fill(hidden, torch.nan))
-        wanted = (hidden & ~values.isnan())[:, numbers]
-        cells.append((belief.quantiles[wanted], values[:, numbers][wanted].float()))
-    quantiles, truth = (torch.cat(parts) for parts in zip(*cells, strict=True))
-    found = {}
-    for share in shares:
-        if len(truth) * (1 - share) < 5:
-            continue
-        low, middle, high = (
-            quantile(quantiles, torch.tensor(level), {}) for level in ((1 - share) / 2, 0.5, (1 + share) / 2)
-        )
-        reach = torch.where(truth > middle, high - middle, middle - low).clamp(min=1e-6)
-        found[share] = conformal_scale(((truth - middle).abs() / reach).numpy(), share)
-    return found
 
 
 def folds(observed: Tensor, members: int, share: float, seed: int) -> list[Tensor]:

@@ -19,6 +19,9 @@ from torch import Tensor
 LARGEST = 96
 """Most features that are fitted jointly; where there are more, each is taken by itself."""
 
+MOST = 8192
+"""Most rows that are fitted; of a longer table as many, evenly apart."""
+
 _ROWS = 1024
 """Rows that are worked on at once."""
 
@@ -84,6 +87,9 @@ def fit_joint(values: Tensor, mask: Tensor, independent: float, *, rounds: int =
     rounds
         The most, of expectation maximisation.
     """
+    if len(values) > MOST:
+        part = torch.linspace(0, len(values) - 1, MOST).long()
+        values, mask = values[part], mask[part]
     n, features = values.shape
     seen = torch.where(mask, values, 0).double()
     joint = _by_itself(seen, mask)

@@ -24,6 +24,9 @@ from torch import Tensor, nn
 PRIOR = 1e-4
 """Weight of what is said without any neighbour."""
 
+_PAIRS = 2**20
+"""Pairs of rows that are compared at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Described:
@@ -103,12 +106,20 @@ class Neighbours(nn.Module):
             Boolean, ``(row, other)``: whom not to ask, being the same row.
         """
         asks, told = self._keys(rows.plain, rows.fine), self._keys(memory.plain, memory.fine)
-        near = 2 * asks @ told.transpose(1, 2) - told.square().sum(-1)[:, None]
-        if alike is not None:
-            near = near.masked_fill(alike, -torch.inf)
-        weight = near.softmax(-1).nan_to_num(0)  # nobody is left to ask: nothing is said
-        said = weight @ torch.cat([memory.seen, memory.values, memory.values.square()], 1)
-        count, total, square = (part.movedim(0, -1) for part in said.chunk(3, -1))
+        reach = told.square().sum(-1)[:, None]
+        values = torch.cat([memory.seen, memory.values, memory.values.square()], 1)
+        said = []
+        size = max(_PAIRS // max(len(values), 1), 1)
+        for first in range(0, max(asks.shape[1], 1), size):
+            part = slice(first, first + size)
+            weight = torch.baddbmm(reach, asks[:, part], told.transpose(1, 2), beta=-1, alpha=2)
+            if alike is None:
+                weight = weight.softmax(-1)
+            else:
+                weight = weight.masked_fill(alike[part], -torch.inf).softmax(-1)
+                weight = weight.nan_to_num(0)  # nobody is left to ask: nothing is said
+            said.append(weight @ values)
+        count, total, square = (part.movedim(0, -1) for part in torch.cat(said, 1).chunk(3, -1))
         start, spread = rows.start[..., None], rows.deviation[..., None]
         mean = (total + PRIOR * start) / (count + PRIOR)
         second = (square + PRIOR * (start.square() + spread.square())) / (count + PRIOR)

@@ -9,10 +9,11 @@ the file can read them.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from unperturb.errors import ModelError, UsageError
 from unperturb.model.checkpoint import fill, read_tensors, write_tensors
 from unperturb.model.rows import Belief, RowNet, RowSettings
 
-FORMAT = "unperturb-rows-2"
+FORMAT = "unperturb-rows-3"
 
 REMEMBERED = 8192
 """The most rows of a table that are kept."""
@@ -50,6 +51,40 @@ class ColumnCard:
     seen: bool = True
 
 
+@dataclass(frozen=True)
+class Widths:
+    """How much wider intervals of numbers have to be than quantiles say; nothing is known where all are empty.
+
+    Attributes
+    ----------
+    shares
+        Of values that are to be covered, rising.
+    missing
+        Shares of a row's cells that are missing, rising.
+    factors
+        ``[missing][share]``.
+    """
+
+    shares: tuple[float, ...] = ()
+    missing: tuple[float, ...] = ()
+    factors: tuple[tuple[float, ...], ...] = ()
+
+    def at(self, share: Tensor, missing: Tensor) -> Tensor:
+        """Return a factor for each share to be covered, in a row of which so much is missing: straight lines between.
+
+        Both of one shape; beyond what was measured, the nearest that was.
+        """
+        if not self.factors:
+            return torch.ones_like(share)
+        rows = [np.interp(share.double().numpy(), self.shares, row) for row in self.factors]
+        found = torch.from_numpy(np.asarray(rows[0])).to(share)
+        for number in range(1, len(rows)):
+            low, high = self.missing[number - 1 : number + 1]
+            step = torch.from_numpy(np.asarray(rows[number] - rows[number - 1])).to(share)
+            found = found + ((missing.to(share) - low) / (high - low)).clamp(0, 1) * step
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class RowModel:
     """A model of the rows of a table.
@@ -65,7 +100,7 @@ class RowModel:
     rows
         ``(row, column)``: of the table, standardised; NaN where missing.
     widths
-        By share of values that an interval is to cover: how much wider than the quantiles say it has to be.
+        How much wider than the quantiles say an interval has to be.
     about
         Anything that is worth keeping, as JSON can.
     """
@@ -74,7 +109,7 @@ class RowModel:
     columns: tuple[ColumnCard, ...]
     members: tuple[RowNet, ...]
     rows: Tensor
-    widths: Mapping[float, float] = field(default_factory=dict)
+    widths: Widths = field(default_factory=Widths)
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,7 +168,7 @@ def believe(members: Sequence[RowNet], values: Tensor) -> Belief:
         ``(row, column)``, standardised; NaN where missing.
     """
     parts = [_averaged(members, values[first : first + _ROWS]) for first in range(0, max(len(values), 1), _ROWS)]
-    return Belief(*(torch.cat([getattr(part, name) for part in parts]) for name in ("mean", "quantiles", "logits")))
+    return Belief(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Belief)))
 
 
 def _averaged(members: Sequence[RowNet], values: Tensor) -> Belief:
@@ -148,6 +183,7 @@ def _averaged(members: Sequence[RowNet], values: Tensor) -> Belief:
         torch.stack([each.mean for each in said]).mean(0),
         torch.stack([each.quantiles.sort(-1).values for each in said]).mean(0),
         chances,
+        torch.stack([each.unit for each in said]).mean(0),
     )
 
 
@@ -187,7 +223,7 @@ def save_rows(model: RowModel, path: str | Path) -> None:
         "settings": asdict(model.settings),
         "columns": [asdict(column) for column in model.columns],
         "members": len(model.members),
-        "widths": [[share, width] for share, width in model.widths.items()],
+        "widths": asdict(model.widths),
         "about": dict(model.about),
     }
     write_tensors(path, FORMAT, tensors, {"card": json.dumps(card)})
@@ -206,7 +242,8 @@ def load_rows(path: str | Path) -> RowModel:
         card = json.loads(texts["card"])
         settings = RowSettings(**card["settings"])
         columns = tuple(ColumnCard(**column) for column in card["columns"])
-        widths = {float(share): float(width) for share, width in card["widths"]}
+        found = card["widths"]
+        widths = Widths(tuple(found["shares"]), tuple(found["missing"]), tuple(map(tuple, found["factors"])))
         count, about = int(card["members"]), card["about"]
     except (KeyError, TypeError, ValueError, UsageError):
         raise ModelError(f"{path} holds no card that can be read; it may be damaged") from None

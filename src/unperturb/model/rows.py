@@ -133,11 +133,14 @@ class Belief:
         ``(row, number, quantile)``, not always rising.
     logits
         ``(row, feature)``: logarithms of chances up to a constant a column, for features of categories; others are 0.
+    unit
+        ``(row, number)``: how far off the joint Gaussian and like rows may be, in whose units numbers are learned.
     """
 
     mean: Tensor
     quantiles: Tensor
     logits: Tensor
+    unit: Tensor
 
 
 class RowNet(nn.Module):
@@ -233,7 +236,7 @@ class RowNet(nn.Module):
         at = [self.settings.columns[column].start for column in self.settings.numbers]
         found = start[:, at, None] + unit[:, at, None] * self.number(hidden).view(len(start), len(at), -1)
         logits = start.clamp(0.01, 1).log() + self.category(hidden)
-        return Belief(found[..., 0], found[..., 1:], logits * self._of_categories(start))
+        return Belief(found[..., 0], found[..., 1:], logits * self._of_categories(start), unit[:, at])
 
     def _described(self, features: Tensor, mask: Tensor) -> Described:
         seen = self.settings.as_mask(mask)

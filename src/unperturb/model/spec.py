@@ -20,6 +20,7 @@ from dataclasses import MISSING, fields
 from difflib import get_close_matches
 
 from unperturb.errors import SpecError, UsageError
+from unperturb.model.coloured import Coloured
 from unperturb.model.erasure import Block, Erase, Line, Scratch
 from unperturb.model.level import Level, Limits, Range
 from unperturb.model.perturbation import (
@@ -41,7 +42,7 @@ from unperturb.model.perturbation import (
 PERTURBATIONS: Mapping[str, type[Process]] = {
     kind.name: kind
     for kind in (
-        *(Gaussian, Poisson, PoissonGaussian, Speckle, Impulse),
+        *(Gaussian, Poisson, PoissonGaussian, Speckle, Coloured, Impulse),
         *(Erase, Block, Line, Scratch),
         *(Blur, Downsample, Jpeg),
     )

@@ -4,11 +4,12 @@ No row has to be complete. Of a row's observed cells some are hidden from the ne
 or in the pattern in which another row of the table has lost its own; what the network says of them is held against what
 they are, in units of their column's standard deviation,
 
-    (mean − x)²  +  Σ_i ρ_τi(x − q_i) / Q            numbers
+    (mean − x)²  +  Σ_i ρ_τi(x − q_i) / (Q u)        numbers
     −log p(x)                                        categories
 
 with the pinball loss ρ_τ(e) = max(τ e, (τ − 1) e) (Koenker and Bassett, "Regression quantiles", 1978); its mean over
-many τ is half the continuous ranked probability score (Gneiting and Raftery, 2007, eq. 21).
+many τ is half the continuous ranked probability score (Gneiting and Raftery, 2007, eq. 21). It is in units u of what
+the network's start leaves open, so that the quantiles of a cell that all others determine are learned as well.
 
 Every member of an ensemble has cells of its own that it is never shown. They say when it knew most, and later how
 wide its intervals have to be.
@@ -37,8 +38,11 @@ CHECKS = 15
 ASKED = 512
 """Rows of the table that a step asks for likeness; chosen anew each step where there are more."""
 
+FINEST = 0.05
+"""Least unit that quantiles are learned in, as a share of the standard deviation of their column."""
+
 LOOKED = 2048
-"""The most rows that are looked at for what is held out."""
+"""The most rows that are looked at for what is held out, and the most that are asked then."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class RowTraining:
 
     epochs: int = 150
     least: int = 700
-    most: int = 3000
+    most: int = 5000
     batch: int = 128
     rate: float = 2e-3
     warmup: int = 50
@@ -132,13 +136,14 @@ class _Run:
         self.net, self.values, self.features, self.shown, self.held_out = net, values, features, shown, held_out
         self.average = [weight.detach().clone() for weight in net.parameters()]
         self.best, self.least = self.average, math.inf
-        self.looked = torch.arange(len(values))
+        self.looked = self.asked = torch.arange(len(values))
 
     def over(self, training: RowTraining, generator: torch.Generator) -> Iterator[tuple[int, int]]:
         """Train, yielding after every step; at the end the network has the weights that did best."""
         optimizer = torch.optim.AdamW(self.net.parameters(), weight_decay=training.decay, fused=True)
         steps = training.steps(len(self.values))
-        self.looked = torch.randperm(len(self.values), generator=generator)[:LOOKED]
+        order = torch.randperm(len(self.values), generator=generator)
+        self.looked, self.asked = order[:LOOKED], order[-LOOKED:]
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = (
                 training.rate * min(1, (step + 1) / training.warmup) * (1 + math.cos(math.pi * step / steps)) / 2
@@ -173,7 +178,7 @@ class _Run:
         now = [weight.detach().clone() for weight in self.net.parameters()]
         self._put(self.average)
         part = self.looked
-        belief = self.net(self.features[part], self.shown[part])
+        belief = self.net(self.features[part], self.shown[part], own=part, among=self.asked)
         loss = float(row_loss(belief, self.values[part], self.held_out[part], self.net.settings))
         if loss <= self.least:
             self.least, self.best = loss, [weight.clone() for weight in self.average]
@@ -230,6 +235,7 @@ def row_loss(belief: Belief, values: Tensor, wanted: Tensor, settings: RowSettin
     at = truth[:, numbers]
     error = at[..., None] - belief.quantiles
     pinball = torch.maximum(settings.levels * error, (settings.levels - 1) * error).mean(-1)
+    pinball = pinball / belief.unit.detach().clamp(min=FINEST, max=1)
     total = (((belief.mean - at).square() + pinball) * wanted[:, numbers]).sum()
     for column, chances in by_category(settings, belief.logits):
         said = chances.gather(1, truth[:, [column]].long())[:, 0]
