@@ -52,6 +52,15 @@ def test_several_imputations_differ_and_are_the_seeds():
     assert np.array_equal(again.transform(values), imputer.transform(values))
 
 
+def test_drawn_frames_keep_names_and_index():
+    """Break: arrays, of which columns cannot be named."""
+    frame = pd.DataFrame(rows(), columns=list("abcd"), index=np.arange(60) + 7)
+    for drawn in quick().fit(frame).sample_posterior(frame, 2):
+        assert list(drawn.columns) == list(frame.columns)
+        assert drawn.index.equals(frame.index)
+        assert drawn.notna().all().all()
+
+
 def test_intervals_are_around_what_is_missing():
     values = rows()
     values[0] = [np.nan, 1, 2, 3]

@@ -106,6 +106,15 @@ def test_an_item_does_not_depend_on_its_batch(perturbation):
         assert torch.equal(perturbation(clean, seeded()).values[0], perturbation(other, seeded()).values[0])
 
 
+def test_coloured_noise_has_the_covariance_of_its_power():
+    """Exponent 2: σ² exp(−2π t / length). Breaks: the power's exponent not halved; a grid whose ends meet."""
+    noise = Coloured(0.5, 2, 32)(torch.zeros(20000, 1, 64), seeded()).values[:, 0].double()
+    for lag in (0, 4, 8, 16, 63):
+        found = (noise[:, : 64 - lag] * noise[:, lag:]).mean(1)
+        # Waves that are too short for pixels are left out of the process itself: 4 % of its variance.
+        assert float(found.mean()) == pytest.approx(0.25 * math.exp(-2 * math.pi * lag / 32), abs=0.25 * 0.05)
+
+
 # --- levels -----------------------------------------------------------------------------------------------------------
 
 

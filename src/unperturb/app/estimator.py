@@ -141,15 +141,18 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         Returns
         -------
         list
-            Of what `transform` returns.
+            Of frames where X is one, else of arrays; columns as `transform` has them.
         """
         check_is_fitted(self, "_kept")
         values, table = self._read(X, reset=False)
         count = self.n_imputations if n_imputations is None else n_imputations
         seed = self._seed if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
-        return [
+        found = [
             self._written(values, draw, table) for draw in draws(self.model_, self._known(values), count, seed=seed)
         ]
+        if table is not None or not hasattr(X, "columns"):
+            return found
+        return [type(X)(each, index=X.index, columns=self.get_feature_names_out()) for each in found]
 
     def intervals(self, X: Any, level: float = 0.95) -> tuple[Rows, Rows]:  # noqa: N803
         """Return between which two values every missing number lies with probability `level`.

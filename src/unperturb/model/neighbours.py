@@ -60,16 +60,20 @@ class Memory:
         ``(row, feature)``; 0 where missing.
     seen
         ``(row, feature)``: 1 where observed, 0 where missing.
+    keys
+        ``(head, row, coordinate)``, where weights do not change any more.
     """
 
     plain: Tensor
     fine: Tensor
     values: Tensor
     seen: Tensor
+    keys: Tensor | None = None
 
     def of(self, rows: Tensor) -> "Memory":
         """Return some of the rows alone, by their numbers."""
-        return Memory(self.plain[rows], self.fine[rows], self.values[rows], self.seen[rows])
+        keys = None if self.keys is None else self.keys[:, rows]
+        return Memory(self.plain[rows], self.fine[rows], self.values[rows], self.seen[rows], keys)
 
 
 class Neighbours(nn.Module):
@@ -105,7 +109,8 @@ class Neighbours(nn.Module):
         alike
             Boolean, ``(row, other)``: whom not to ask, being the same row.
         """
-        asks, told = self._keys(rows.plain, rows.fine), self._keys(memory.plain, memory.fine)
+        asks = self.keys(rows.plain, rows.fine)
+        told = self.keys(memory.plain, memory.fine) if memory.keys is None else memory.keys
         reach = told.square().sum(-1)[:, None]
         values = torch.cat([memory.seen, memory.values, memory.values.square()], 1)
         said = []
@@ -125,6 +130,7 @@ class Neighbours(nn.Module):
         second = (square + PRIOR * (start.square() + spread.square())) / (count + PRIOR)
         return mean, (second - mean.square()).clamp(min=1e-6).sqrt()
 
-    def _keys(self, plain: Tensor, fine: Tensor) -> Tensor:
+    def keys(self, plain: Tensor, fine: Tensor) -> Tensor:
+        """Return the place of rows in each metric, ``(head, row, coordinate)``."""
         keys: Tensor = self.bent(plain) + self.straight(fine)
         return keys.view(len(keys), self.heads, -1).transpose(0, 1)

@@ -185,7 +185,7 @@ class RowNet(nn.Module):
 
     @torch.no_grad()
     def remember(self, features: Tensor, mask: Tensor) -> None:
-        """Keep rows of a table, for others to be compared with.
+        """Keep rows of a table, for others to be compared with. Out of training, weights are not to change after it.
 
         Parameters
         ----------
@@ -193,7 +193,8 @@ class RowNet(nn.Module):
             As for `forward`.
         """
         row, seen = self._described(features, mask), self.settings.as_mask(mask)
-        self.memory = Memory(row.plain, row.fine, torch.where(seen, features, 0), seen.to(features))
+        keys = None if self.training else self.neighbours.keys(row.plain, row.fine)
+        self.memory = Memory(row.plain, row.fine, torch.where(seen, features, 0), seen.to(features), keys)
 
     def forward(
         self,
