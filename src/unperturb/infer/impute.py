@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unperturb.errors import UsageError
 from unperturb.infer.conformal import check_share
-from unperturb.infer.row_widths import quantile
+from unperturb.infer.row_widths import narrowed, quantile
 from unperturb.model.row_model import RowModel, believe
 from unperturb.model.rows import Belief, RowNet, by_category
 
@@ -75,10 +75,11 @@ def bounds(model: RowModel, values: Rows, share: float) -> tuple[Rows, Rows]:
     check_share("share", share)
     belief = believe(model.members, model.standardised(torch.tensor(values)))
     missing = torch.from_numpy(np.isnan(values).mean(1, keepdims=True)).expand(belief.mean.shape)
+    narrow = narrowed(belief, model.widths, missing, 1)
     sides = []
     for level in ((1 - share) / 2, (1 + share) / 2):
         side = np.full_like(values, np.nan)
-        at = quantile(belief.quantiles, torch.tensor(level), model.widths, missing)
+        at = quantile(belief.quantiles, torch.tensor(level), model.widths, missing, narrow)
         side[:, model.settings.numbers] = model.restored(at.double()).numpy()
         sides.append(np.where(np.isnan(values), side, values))
     return sides[0], sides[1]
@@ -118,11 +119,13 @@ def draws(
     if n_draws < 1:
         raise UsageError(f"the number of draws is at least 1; got {n_draws}")
     start = model.standardised(torch.tensor(values))
+    missing = start.isnan().double().mean(1, keepdim=True)
+    narrow = narrowed(believe(model.members, start), model.widths, missing, 2)
     drawn = np.empty((n_draws, *values.shape))
     numbers = model.settings.numbers
     for number in range(n_draws):
         generator = torch.Generator().manual_seed(_mixed(seed, number))
-        rows = _drawn(model, model.members[number % len(model.members)], start.clone(), generator)
+        rows = _drawn(model, model.members[number % len(model.members)], start.clone(), narrow, generator)
         rows[:, numbers] = model.restored(rows[:, numbers])
         drawn[number] = np.where(np.isnan(values), rows.numpy(), values)
         if done is not None:
@@ -130,7 +133,7 @@ def draws(
     return drawn
 
 
-def _drawn(model: RowModel, member: RowNet, rows: Tensor, generator: torch.Generator) -> Tensor:
+def _drawn(model: RowModel, member: RowNet, rows: Tensor, narrow: Tensor, generator: torch.Generator) -> Tensor:
     """Fill rows in, cell by cell."""
     missing = rows.isnan()
     # The missing cells of a row in an order of their own, before all others.
@@ -142,11 +145,12 @@ def _drawn(model: RowModel, member: RowNet, rows: Tensor, generator: torch.Gener
         column = order[index, turn]
         asked = rows[index]
         belief = believe([member], asked)
-        rows[index, column] = _cell(model, belief, column, chance[index, column], asked.isnan()).to(rows)
+        share = asked.isnan().double().mean(1)
+        rows[index, column] = _cell(model, belief, column, chance[index, column], share, narrow[index]).to(rows)
     return rows
 
 
-def _cell(model: RowModel, belief: Belief, column: Tensor, chance: Tensor, missing: Tensor) -> Tensor:
+def _cell(model: RowModel, belief: Belief, column: Tensor, chance: Tensor, missing: Tensor, narrow: Tensor) -> Tensor:
     """Return one cell of each row, where its distribution function is `chance`."""
     settings = model.settings
     cell = torch.zeros(len(column))
@@ -155,8 +159,10 @@ def _cell(model: RowModel, belief: Belief, column: Tensor, chance: Tensor, missi
     number = ~torch.tensor(settings.categories)[column]
     index = number.nonzero()[:, 0]
     if len(index):
-        share = missing[index].double().mean(1)
-        cell[index] = quantile(belief.quantiles[index, where[column[index]]], chance[index], model.widths, share)
+        at = where[column[index]]
+        cell[index] = quantile(
+            belief.quantiles[index, at], chance[index], model.widths, missing[index], narrow[index, at]
+        )
     for other, chances in by_category(settings, belief.logits):
         mine = (column == other).nonzero()[:, 0]
         below = chances[mine].exp().cumsum(1)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unperturb.infer.conformal import conformal_scale
-from unperturb.model.row_model import Widths, believe
+from unperturb.model.row_model import SharedBelief, Widths, believe, median_of
 from unperturb.model.rows import RowNet
 
 SHARES = (0.2, 0.5, 0.8, 0.9, 0.95, 0.99)
@@ -32,11 +32,19 @@ TURNS = 4
 BARE = 0.25
 """Share of other cells that is left of a row that lacks nearly everything."""
 
+LEAST = 0.1
+"""Of a network's own variance, what is left of it at least."""
+
+_NORMAL = 1.2815515655446004
+"""Nine tenths of normal numbers are below so many standard deviations."""
+
 Told = Iterator[tuple[Tensor, Tensor, Tensor]]
 """Quantiles ``(cell, quantile)`` of cells, what they are ``(cell,)``, and which share of their rows was missing."""
 
 
-def quantile(quantiles: Tensor, level: Tensor, widths: Widths, missing: Tensor) -> Tensor:
+def quantile(
+    quantiles: Tensor, level: Tensor, widths: Widths, missing: Tensor, narrowed: Tensor | float = 1.0
+) -> Tensor:
     """Return where a distribution function has a level: between its quantiles by straight lines.
 
     Parameters
@@ -49,6 +57,8 @@ def quantile(quantiles: Tensor, level: Tensor, widths: Widths, missing: Tensor) 
         How much farther from the median it is than the quantiles say.
     missing
         ``(…,)``: which share of the row is missing.
+    narrowed
+        What all distances from the median are multiplied by beside.
     """
     count = quantiles.shape[-1]
     level = level.expand(quantiles.shape[:-1])
@@ -56,8 +66,32 @@ def quantile(quantiles: Tensor, level: Tensor, widths: Widths, missing: Tensor) 
     low = at.floor().clamp(0, max(count - 2, 0)).long()
     first, second = (quantiles.gather(-1, (low + step).clamp(max=count - 1)[..., None])[..., 0] for step in (0, 1))
     value = first + (second - first) * (at - low).clamp(-0.5, 1.5)
-    median = (quantiles[..., (count - 1) // 2] + quantiles[..., count // 2]) / 2
-    return median + (value - median) * widths.at((2 * level - 1).abs(), missing)
+    median = median_of(quantiles)
+    return median + (value - median) * widths.at((2 * level - 1).abs(), missing) * narrowed
+
+
+def narrowed(belief: SharedBelief, widths: Widths, missing: Tensor, times: int) -> Tensor:
+    """Return by how much narrower than measured the spread of each number may be, ``(row, number)``.
+
+    Widths are measured on single networks, whose squared error T is that of their mean and their own variance B about
+    it (the ambiguity decomposition: Krogh and Vedelsby, 1995). So around the mean a spread of √(T − B) is due; and
+    draws, of which each takes one network, need √(T − 2 B) of their own, as they are apart by B already.
+
+    Parameters
+    ----------
+    belief
+        What the networks say.
+    widths, missing
+        As for `quantile`.
+    times
+        1 for intervals around the mean of all, 2 for draws.
+    """
+    low, high = (
+        quantile(belief.quantiles, torch.tensor(level), widths, missing.expand(belief.mean.shape))
+        for level in (0.1, 0.9)
+    )
+    spread = (high - low) / (2 * _NORMAL)
+    return (1 - times * belief.apart / spread.square().clamp(min=1e-12)).clamp(min=LEAST).sqrt()
 
 
 def measured_widths(

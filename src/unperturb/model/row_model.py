@@ -86,6 +86,19 @@ class Widths:
 
 
 @dataclass(frozen=True, eq=False)
+class SharedBelief(Belief):
+    """What several networks together say: the mean of all they say.
+
+    Attributes
+    ----------
+    apart
+        ``(row, number)``: the variance of their medians; 0 where there is one network alone.
+    """
+
+    apart: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class RowModel:
     """A model of the rows of a table.
 
@@ -157,7 +170,7 @@ def _units(columns: Sequence[ColumnCard]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def believe(members: Sequence[RowNet], values: Tensor) -> Belief:
+def believe(members: Sequence[RowNet], values: Tensor) -> SharedBelief:
     """Return what networks together say of rows; quantiles rise.
 
     Parameters
@@ -168,10 +181,10 @@ def believe(members: Sequence[RowNet], values: Tensor) -> Belief:
         ``(row, column)``, standardised; NaN where missing.
     """
     parts = [_averaged(members, values[first : first + _ROWS]) for first in range(0, max(len(values), 1), _ROWS)]
-    return Belief(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Belief)))
+    return SharedBelief(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(SharedBelief)))
 
 
-def _averaged(members: Sequence[RowNet], values: Tensor) -> Belief:
+def _averaged(members: Sequence[RowNet], values: Tensor) -> SharedBelief:
     settings = members[0].settings
     features, mask = settings.as_features(values).float(), ~values.isnan()
     said = [member(features, mask) for member in members]
@@ -179,12 +192,20 @@ def _averaged(members: Sequence[RowNet], values: Tensor) -> Belief:
     for where, category in zip(settings.columns, settings.categories, strict=True):
         if category:
             chances[:, where] = torch.stack([each.logits[:, where].softmax(1) for each in said]).mean(0).log()
-    return Belief(
+    quantiles = torch.stack([each.quantiles.sort(-1).values for each in said])
+    return SharedBelief(
         torch.stack([each.mean for each in said]).mean(0),
-        torch.stack([each.quantiles.sort(-1).values for each in said]).mean(0),
+        quantiles.mean(0),
         chances,
         torch.stack([each.unit for each in said]).mean(0),
+        median_of(quantiles).var(0, correction=0),
     )
+
+
+def median_of(quantiles: Tensor) -> Tensor:
+    """Return the median of quantiles ``(…, quantile)``, at levels that lie evenly."""
+    count = quantiles.shape[-1]
+    return (quantiles[..., (count - 1) // 2] + quantiles[..., count // 2]) / 2
 
 
 def check_rows(values: Tensor, settings: RowSettings) -> None:
