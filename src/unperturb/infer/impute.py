@@ -75,11 +75,10 @@ def bounds(model: RowModel, values: Rows, share: float) -> tuple[Rows, Rows]:
     check_share("share", share)
     belief = believe(model.members, model.standardised(torch.tensor(values)))
     missing = torch.from_numpy(np.isnan(values).mean(1, keepdims=True)).expand(belief.mean.shape)
-    narrow = narrowed(belief, model.widths, missing, 1)
     sides = []
     for level in ((1 - share) / 2, (1 + share) / 2):
         side = np.full_like(values, np.nan)
-        at = quantile(belief.quantiles, torch.tensor(level), model.widths, missing, narrow)
+        at = quantile(belief.quantiles, torch.tensor(level), model.widths, missing)
         side[:, model.settings.numbers] = model.restored(at.double()).numpy()
         sides.append(np.where(np.isnan(values), side, values))
     return sides[0], sides[1]
@@ -120,7 +119,7 @@ def draws(
         raise UsageError(f"the number of draws is at least 1; got {n_draws}")
     start = model.standardised(torch.tensor(values))
     missing = start.isnan().double().mean(1, keepdim=True)
-    narrow = narrowed(believe(model.members, start), model.widths, missing, 2)
+    narrow = narrowed(believe(model.members, start), model.widths, missing)
     drawn = np.empty((n_draws, *values.shape))
     numbers = model.settings.numbers
     for number in range(n_draws):

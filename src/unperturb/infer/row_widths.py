@@ -70,12 +70,11 @@ def quantile(
     return median + (value - median) * widths.at((2 * level - 1).abs(), missing) * narrowed
 
 
-def narrowed(belief: SharedBelief, widths: Widths, missing: Tensor, times: int) -> Tensor:
-    """Return by how much narrower than measured the spread of each number may be, ``(row, number)``.
+def narrowed(belief: SharedBelief, widths: Widths, missing: Tensor) -> Tensor:
+    """Return by how much narrower than measured the spread of draws of one network is to be, ``(row, number)``.
 
-    Widths are measured on single networks, whose squared error T is that of their mean and their own variance B about
-    it (the ambiguity decomposition: Krogh and Vedelsby, 1995). So around the mean a spread of √(T − B) is due; and
-    draws, of which each takes one network, need √(T − 2 B) of their own, as they are apart by B already.
+    Widths are measured on single networks: with a squared error of T, √T is the spread that is due. Draws take networks
+    by turns, whose medians have a variance of B already; so each has √(T − B) of its own, and all together √T.
 
     Parameters
     ----------
@@ -83,15 +82,13 @@ def narrowed(belief: SharedBelief, widths: Widths, missing: Tensor, times: int) 
         What the networks say.
     widths, missing
         As for `quantile`.
-    times
-        1 for intervals around the mean of all, 2 for draws.
     """
     low, high = (
         quantile(belief.quantiles, torch.tensor(level), widths, missing.expand(belief.mean.shape))
         for level in (0.1, 0.9)
     )
     spread = (high - low) / (2 * _NORMAL)
-    return (1 - times * belief.apart / spread.square().clamp(min=1e-12)).clamp(min=LEAST).sqrt()
+    return (1 - belief.apart / spread.square().clamp(min=1e-12)).clamp(min=LEAST).sqrt()
 
 
 def measured_widths(
