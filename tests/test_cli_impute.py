@@ -132,3 +132,24 @@ def test_nothing_is_lost(table, tmp_path, capsys):
     assert said.out.split() == [str(tmp_path / name) for name in ("x.csv", "x_draw01.csv", "x_report.html")]
     assert not (tmp_path / "x.csv").exists()
     assert all(line.startswith("unperturb: ") for line in said.err.splitlines())
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_an_output_that_is_no_table_is_refused_before_anything_is_learned(table, tmp_path, capsys, monkeypatch, more):
+    """Break: the suffix looked at when all has been learned."""
+    monkeypatch.setattr("unperturb.app.tables.learn_rows", None)
+    assert run("impute", table, "-o", tmp_path / "filled.xlsx", *more) == 2
+    assert "tables are written as .csv" in capsys.readouterr().err
+    assert not (tmp_path / "filled.xlsx").exists()
+
+
+def test_progress_says_what_is_left_once_it_knows(capsys, monkeypatch):
+    """Break: nothing left, before anything was done."""
+    from unperturb.app import progress
+
+    now = iter([0.0, 3.0, 40.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with progress.progress_line("learning") as show:
+        show(1, 100)
+        show(38, 100)
+    assert capsys.readouterr().err.splitlines() == ["learning: 1 %  ", "learning: 38 %, 1:07 left  "]

@@ -16,6 +16,12 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
 
+def test_no_public_name_is_that_of_a_package():
+    """Importing the package would take its place. Break: the function that trains, exported as `train`."""
+    packages = {path.stem for path in Path(unperturb.__file__).parent.iterdir() if path.suffix in {"", ".py"}}
+    assert not packages & set(unperturb.__all__)
+
+
 def test_exports_are_true():
     for name in unperturb.__all__:
         assert getattr(unperturb, name) is not None, name

@@ -18,7 +18,7 @@ from unperturb.model.network import UNetSettings, VectorNetSettings, build
 from unperturb.train.fit import FitSettings, FitState, fit
 from unperturb.train.objective import FLOOR, squared_error
 from unperturb.train.optimizer import Optimizer, is_inner, orthogonalised
-from unperturb.train.run import LEVELS, Habits, RunFiles, crops, train
+from unperturb.train.run import LEVELS, Habits, RunFiles, crops, train_model
 
 LINE = FitSettings(
     "gaussian:sigma=0.5", VectorNetSettings(2, 16, 2), steps=40, batch=8, share=3, rate=3e-3, warmup=3, average=0.9
@@ -477,7 +477,7 @@ def pictures(tmp_path) -> Patches:
 def finish(
     pictures: Patches, files: RunFiles, settings: FitSettings = IMAGES, habits: Habits = QUIET, **options
 ) -> list:
-    return list(train(settings, pictures, files, habits, **options))
+    return list(train_model(settings, pictures, files, habits, **options))
 
 
 def test_a_run_leaves_a_model_a_state_and_a_log(pictures, tmp_path):
@@ -581,7 +581,7 @@ def test_what_cannot_be_validated_is_refused_before_training_or_trained_without(
     files = RunFiles(tmp_path / "model.safetensors")
     steps = 0
     try:
-        for report in train(IMAGES, patches, files, QUIET):
+        for report in train_model(IMAGES, patches, files, QUIET):
             steps = report.progress.step
     except (TrainingError, UsageError):
         assert steps == 0

@@ -31,7 +31,7 @@ from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import PRESETS, NetworkSettings, UNetSettings, VectorNetSettings
 from unperturb.model.spec import PERTURBATIONS, parse
 from unperturb.train.fit import FitSettings, FitState, fit
-from unperturb.train.run import Habits, RunFiles, train
+from unperturb.train.run import Habits, RunFiles, train_model
 
 
 def assert_within_4_se(per_item: Tensor, stated: float) -> None:
@@ -483,13 +483,13 @@ def test_a_run_with_its_files_is_resumed_as_if_it_had_not_stopped(stop, checkpoi
     patches = open_patches([pictures(tmp_path / "images")], tmp_path / "cache", Preparation(held_out=3))
     habits = Habits(checkpoint=checkpoint, validate=2, precision="float32", threads=2)
     once, twice = (RunFiles(tmp_path / name) for name in ("once.safetensors", "twice.safetensors"))
-    for _ in train(settings, patches, once, habits):
+    for _ in train_model(settings, patches, once, habits):
         pass
-    for report in train(settings, patches, twice, habits):
+    for report in train_model(settings, patches, twice, habits):
         if report.progress.step == stop:
             break
     assert not twice.model.exists()
-    for _ in train(settings, patches, twice, replace(habits, threads=1), resume=True):
+    for _ in train_model(settings, patches, twice, replace(habits, threads=1), resume=True):
         pass
     assert stored(twice.model)[0] == stored(once.model)[0]
     assert stored(twice.state)[0] == stored(once.state)[0]
@@ -509,7 +509,7 @@ def test_stopped_half_way_through_a_file_and_resumed_is_not_stopped(number, tmp_
     patches = open_patches([pictures(tmp_path / "images")], tmp_path / "cache", Preparation(held_out=3))
     habits = Habits(checkpoint=0, precision="float32", threads=1)
     once, twice = (RunFiles(tmp_path / name) for name in ("once.safetensors", "twice.safetensors"))
-    for _ in train(settings, patches, once, habits):
+    for _ in train_model(settings, patches, once, habits):
         pass
     left = number
 
@@ -524,10 +524,10 @@ def test_stopped_half_way_through_a_file_and_resumed_is_not_stopped(number, tmp_
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", write_half)
         with pytest.raises(KeyboardInterrupt):
-            for _ in train(settings, patches, twice, habits):
+            for _ in train_model(settings, patches, twice, habits):
                 pass
     assert not twice.model.exists()
-    for _ in train(settings, patches, twice, habits, resume=True):
+    for _ in train_model(settings, patches, twice, habits, resume=True):
         pass
     assert stored(twice.model)[0] == stored(once.model)[0]
 

@@ -522,7 +522,7 @@ def test_nothing_is_overwritten_or_half_written(table, tmp_path):
         write_table(mixed, tmp_path / "b.parquet", overwrite=True)
     assert target.read_text() == (tmp_path / "b.parquet").read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "b.csv", "b.parquet"}
-    with pytest.raises(FileError, match=r"use one of \.csv"):
+    with pytest.raises(FileError, match=r"tables are written as \.csv"):
         write_table(found, tmp_path / "b.xlsx")
 
 

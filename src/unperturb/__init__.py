@@ -71,7 +71,7 @@ _HOMES = {
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
     "unperturb.train.fit": ["FitSettings", "FitState", "Progress", "fit"],
     "unperturb.train.objective": ["OBJECTIVES", "absolute_error", "squared_error"],
-    "unperturb.train.run": ["Habits", "Report", "RunFiles", "train"],
+    "unperturb.train.run": ["Habits", "Report", "RunFiles", "train_model"],
 }  # fmt: skip
 
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

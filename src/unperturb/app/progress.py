@@ -51,8 +51,10 @@ def _plain(title: str, every: float) -> Show:
             base = (done, now if base[2] else begin, total)
         if now - last >= every or (done == total and last > begin):
             last = now
-            left = (now - base[1]) / max(done - base[0], 1) * (total - done) if done > base[0] else 0.0
-            sys.stderr.write(f"{title}: {100 * done // max(total, 1)} %, {clock(left)} left  {note}\n")
+            left = ""  # not known before something was done
+            if done > base[0]:
+                left = f", {clock((now - base[1]) / (done - base[0]) * (total - done))} left"
+            sys.stderr.write(f"{title}: {100 * done // max(total, 1)} %{left}  {note}\n")
             sys.stderr.flush()
 
     return show

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unperturb.app.imputing import Learning, learn_rows
 from unperturb.app.table_report import Filled, report
 from unperturb.atomic import make_folder, whole
-from unperturb.data.table import Table, read_table, write_table
+from unperturb.data.table import SUFFIXES, Table, read_table, write_table
 from unperturb.data.table_columns import Column
 from unperturb.data.table_match import matched
 from unperturb.errors import FileError, UsageError
@@ -82,10 +82,12 @@ class Imputing:
         Raises
         ------
         UsageError
-            Where the input would be replaced.
+            Where the input would be replaced, or the output is no kind of table.
         FileError
             Where a result is there already.
         """
+        if not self.target.name.lower().endswith(SUFFIXES):
+            raise UsageError(f"{self.target}: tables are written as {', '.join(SUFFIXES)}")
         if self.source.resolve() in {file.resolve() for file in self.files}:
             raise UsageError(f"the input {self.source} would be replaced by a result; give another output")
         taken = [file for file in self.files if file.exists()]
@@ -94,6 +96,7 @@ class Imputing:
 
     def run(self, show: Callable[[int, int, str], None]) -> dict[str, Any]:
         """Do it, and return what there is to tell."""
+        make_folder(self.target.parent)
         if self.model is None:
             table = read_table(self.source, **self.reading)
             learned, model = table.columns, self._learned(table, show)
@@ -106,7 +109,6 @@ class Imputing:
         filled = best(model, known)
         filled[:, _empty(model)] = np.nan
         several = draws(model, known, max(REPORTED, self.n_draws), seed=self.learning.seed) if self.n_draws else None
-        make_folder(self.target.parent)
         write_table(table.filled(filled), self.target, overwrite=True)
         told = _told(self, table, model, some)
         if several is not None:

@@ -21,7 +21,7 @@ from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.model.perturbation import Perturbation
 from unperturb.model.spec import parse
 from unperturb.train.fit import FitSettings
-from unperturb.train.run import Habits, Material, RunFiles, train
+from unperturb.train.run import Habits, Material, RunFiles, train_model
 
 Show = Callable[..., None]
 
@@ -75,7 +75,7 @@ def run_training(
         "licence": options["licence"],
     }
     weights = load(options["start"]) if options["start"] else None
-    run = train(
+    run = train_model(
         settings, material, files, habits,
         card=card, half=options["half"], weights=weights, resume=options["resume"],
     )  # fmt: skip

@@ -254,7 +254,7 @@ def write_table(table: Table, path: str | Path, *, overwrite: bool = False) -> N
     """
     target = Path(path)
     if not target.name.lower().endswith(SUFFIXES):
-        raise FileError(f"{target} has no suffix that names a format of tables; use one of {', '.join(SUFFIXES)}.")
+        raise FileError(f"{target}: tables are written as {', '.join(SUFFIXES)}")
     try:
         with whole(target, overwrite=overwrite) as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -137,7 +137,7 @@ class Report:
     psnr: dict[str, float]
 
 
-def train(
+def train_model(
     settings: FitSettings,
     material: Material,
     files: RunFiles,
