@@ -26,23 +26,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unperturb.errors import UsageError
-from unperturb.infer.derivative import product
-from unperturb.infer.eigen import Apply, leading, ritz
+from unperturb.infer.eigen import leading, ritz
 from unperturb.infer.keyed import keyed_normal
 from unperturb.infer.posterior import Posterior
-from unperturb.infer.tiled import Tiled
+from unperturb.infer.probing import PROBES, covariance, diagonal, parts_of, precise, probed, times
 
 Region = Tensor | NDArray[Any] | slice | tuple[slice, ...]
 """A part of a signal: slices of space, or a boolean mask of the shape of the space or of the whole signal."""
 
-SMALL = 4096
-"""Components up to which derivatives are taken by the four-point formula, at four evaluations each, instead of one."""
-
 DENSE = 64
 """Components up to which the whole covariance is computed."""
 
-_PROBES = 8  # for trace and asymmetry: the latter to about an eighth
-_AT_ONCE = 4_000_000  # values in one batch of evaluations
+_STEP = {True: 0.02, False: 0.5}
+"""Distance between tilts in moments, in standard deviations: in double precision, and in single, for networks."""
+
+_STENCILS = (
+    torch.tensor([-1, 9, -45, 0, 45, -9, 1], dtype=torch.float64) / 60,
+    torch.tensor([2, -27, 270, -490, 270, -27, 2], dtype=torch.float64) / 180,
+    torch.tensor([1, -8, 13, 0, -13, 8, -1], dtype=torch.float64) / 8,
+)
+"""First three derivatives from seven equidistant values, of order 6, 6 and 4 (Fornberg, 1988, table 1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +139,7 @@ def components(
     UsageError
         Where the batch is not of one, the region does not fit or is empty, or a number is out of range.
     """
-    posterior = _precise(posterior)
+    posterior = precise(posterior)
     inside = _mask(posterior, region)
     size = int(inside.sum())
     if not 1 <= n_components <= size or iterations < 1:
@@ -144,8 +147,8 @@ def components(
             f"there are 1 to {size} components here, and at least 1 iteration; got {n_components} and {iterations}"
         )
     dtype = posterior.start.dtype
-    products = size if size <= DENSE else _PROBES + n_components * iterations
-    apply = _covariance(posterior, inside, _counter(progress, products))
+    products = size if size <= DENSE else PROBES + n_components * iterations
+    apply = covariance(posterior, inside, _counter(progress, products))
     if size <= DENSE:
         basis = torch.eye(inside.numel(), dtype=dtype)[inside.flatten()]
         images = apply(basis)
@@ -153,7 +156,7 @@ def components(
         total, asymmetry = float(matrix.trace()), float((matrix - matrix.T).norm() / matrix.norm().clamp(min=1e-30))
         found = ritz(basis, images, n_components)
     else:
-        total, asymmetry = _probed(apply, inside, dtype, seed)
+        total, asymmetry = probed(apply, inside, dtype, seed)
         keys = [(seed, 1, number) for number in range(n_components)]
         first = keyed_normal(keys, inside.shape, dtype=dtype).flatten(1) * inside.flatten()
         found = leading(apply, first, iterations, tolerance)
@@ -204,7 +207,7 @@ def moments(posterior: Posterior, direction: Tensor) -> Moments:
     UsageError
         Where the batch is not of one, the shapes differ, or the direction or the noise is zero along it.
     """
-    posterior = _precise(posterior)
+    posterior = precise(posterior)
     unit = natural_tilt(posterior, direction)
     step = _STEP[posterior.start.dtype == torch.float64]
     slopes = tilted_means(posterior, direction, unit * step * torch.arange(-3, 4, dtype=torch.float64))
@@ -232,11 +235,11 @@ def tilted_means(posterior: Posterior, direction: Tensor, tilts: Tensor) -> Tens
     Tensor
         ``(tilt,)``, float64; never falling, where the denoiser is a posterior mean.
     """
-    posterior = _precise(posterior)
+    posterior = precise(posterior)
     v = _as_direction(posterior, direction)
     shift = posterior.spread_of_noise.square() * v
     means = []
-    for part in _parts(tilts.to(v), v.numel()):
+    for part in parts_of(tilts.to(v), v.numel()):
         moved = replace(posterior, start=posterior.start + part.view(-1, *(1,) * (v.ndim - 1)) * shift)
         answer = moved.mean.flatten(1)
         means.append(answer.double() @ v.flatten().double())
@@ -252,13 +255,13 @@ def natural_tilt(posterior: Posterior, direction: Tensor) -> float:
     UsageError
         Where the direction, or the noise along it, is zero.
     """
-    posterior = _precise(posterior)
+    posterior = precise(posterior)
     v = _as_direction(posterior, direction)
     shift = posterior.spread_of_noise.square() * v
     noise = float((v * shift).double().sum())
     if not noise > 0:
         raise UsageError("a direction is not zero, and has some noise along it")
-    variance = float((v * _product(posterior, shift, posterior.mean)).double().sum())
+    variance = float((v * times(posterior, shift, posterior.mean)).double().sum())
     # A network may think that there is no variance at all, or a negative one; do not follow it to infinity.
     return 1 / math.sqrt(max(variance, 1e-4 * noise))
 
@@ -285,7 +288,7 @@ def spread(posterior: Posterior, *, probes: int = 16, seed: int = 0) -> Tensor:
     Tensor
         Shape of the start, in the units of the values. 0 where the diagonal was estimated as negative.
     """
-    return _diagonal(posterior, probes, seed).clamp(min=0).sqrt()
+    return diagonal(posterior, probes, seed).clamp(min=0).sqrt()
 
 
 def total_variance(posterior: Posterior, *, probes: int = 16, seed: int = 0) -> Tensor:
@@ -294,7 +297,7 @@ def total_variance(posterior: Posterior, *, probes: int = 16, seed: int = 0) -> 
     The sum over all components. Over many items its average is that of ‖x − D(y)‖², if the denoiser is what it should
     be (the same identity as in Stein's unbiased estimate of risk). `probes` and `seed` as for `spread`.
     """
-    return _diagonal(posterior, probes, seed).flatten(1).sum(1)
+    return diagonal(posterior, probes, seed).flatten(1).sum(1)
 
 
 def spread_of_draws(draws: Tensor, mean: Tensor) -> Tensor:
@@ -310,111 +313,7 @@ def spread_of_draws(draws: Tensor, mean: Tensor) -> Tensor:
     return (draws - mean).square().mean(0).sqrt()
 
 
-# --- products with the covariance -------------------------------------------------------------------------------------
-
-
-_STEP = {True: 0.02, False: 0.5}
-"""Distance between tilts in moments, in standard deviations: in double precision, and in single, for networks."""
-
-_STENCILS = (
-    torch.tensor([-1, 9, -45, 0, 45, -9, 1], dtype=torch.float64) / 60,
-    torch.tensor([2, -27, 270, -490, 270, -27, 2], dtype=torch.float64) / 180,
-    torch.tensor([1, -8, 13, 0, -13, 8, -1], dtype=torch.float64) / 8,
-)
-"""First three derivatives from seven equidistant values, of order 6, 6 and 4 (Fornberg, 1988, table 1)."""
-
-
-def _precise(posterior: Posterior) -> Posterior:
-    """Return the posterior in single precision, where its answers come in less: their differences would be noise.
-
-    Measured with the model `natural` at σ = 25/255: in bfloat16 the map of `spread` is off by 70 %, and the covariance
-    appears twice as asymmetric as it is.
-    """
-    tiled = posterior.denoise
-    if not isinstance(tiled, Tiled) or tiled.dtype == torch.float32:
-        return posterior
-    compute = replace(tiled.compute, precision="float32")
-    return replace(posterior, denoise=Tiled(tiled.denoise, compute, tiled.done))
-
-
-def _product(posterior: Posterior, v: Tensor, mean: Tensor) -> Tensor:
-    """Return ∂D/∂y v, as exactly as the size of the signal allows; the mean is known."""
-    return product(posterior, v, mean=None if v[0].numel() <= SMALL else mean)
-
-
-def _covariance(posterior: Posterior, inside: Tensor, count: Callable[[int], None]) -> Apply:
-    """Return the covariance within a region as a function of rows ``(row, all components of the signal)``."""
-    shape = posterior.start.shape
-    variance = posterior.spread_of_noise.square()
-    window = inside.to(posterior.start)
-    mean = posterior.mean
-
-    def apply(rows: Tensor) -> Tensor:
-        images = []
-        for part in _parts(rows, rows.shape[1]):
-            moved = variance * part.view(-1, *shape[1:])
-            image = _product(posterior.repeated(len(part)), moved, mean.expand_as(moved))
-            images.append((image * window).flatten(1))
-            count(len(part))
-        return torch.cat(images)
-
-    return apply
-
-
-def _parts(rows: Tensor, size: int) -> list[Tensor]:
-    """Cut rows that stand for signals of some size into as many as are computed at once."""
-    count = max(1, _AT_ONCE // size)
-    return [rows[begin : begin + count] for begin in range(0, len(rows), count)]
-
-
-def _probed(apply: Apply, inside: Tensor, dtype: torch.dtype, seed: int) -> tuple[float, float]:
-    """Return estimates of the trace of a matrix, and of ‖C − Cᵀ‖ / ‖C‖.
-
-    For signs z and w that are independent, E (z·Cw − w·Cz)² = ‖C − Cᵀ‖², and E ‖Cz‖² = ‖C‖².
-    """
-    signs = _signs([(seed, 0, number) for number in range(_PROBES)], inside.shape, dtype)
-    rows = (signs * inside).flatten(1)
-    images = apply(rows)
-    between = (rows @ images.T).double()
-    above = torch.triu_indices(_PROBES, _PROBES, 1)
-    unlike = (between - between.T)[above[0], above[1]].square().mean().sqrt()
-    size = images.double().square().sum(1).mean().sqrt().clamp(min=torch.finfo(torch.float32).tiny)
-    return float(between.diagonal().mean()), float(unlike / size)
-
-
-def _diagonal(posterior: Posterior, probes: int, seed: int) -> Tensor:
-    """Return the diagonal of the covariance, of the shape of the start."""
-    posterior = _precise(posterior)
-    start = posterior.start
-    if probes < 1:
-        raise UsageError(f"the number of probes is at least 1; got {probes}")
-    colour, count = _colours(start.shape[1:], probes)
-    noise = posterior.spread_of_noise
-    total = torch.zeros_like(start)
-    with torch.no_grad():
-        for number in range(count):
-            signs = _signs([(seed, item, number) for item in range(len(start))], start.shape[1:], start.dtype)
-            # Each place moves by the same share of its own noise: half of Σ on either side.
-            moved = noise * signs * (colour == number)
-            total += moved * _product(posterior, moved, posterior.mean)
-    return total
-
-
-def _colours(shape: torch.Size, probes: int) -> tuple[Tensor, int]:
-    """Give every component of a signal a number, so that those of one number are far from each other; and how many."""
-    if len(shape) == 1:
-        count = min(probes, shape[0])
-        return torch.arange(shape[0]) % count, count
-    spacing = max(1, int(probes ** (1 / (len(shape) - 1)) + 1e-9))
-    colour, count = torch.arange(shape[0]).view(-1, *(1,) * (len(shape) - 1)), shape[0]
-    for axis, length in enumerate(shape[1:], 1):
-        period = min(spacing, length)
-        place = torch.arange(length) % period
-        colour, count = colour + count * place.view(-1, *(1,) * (len(shape) - 1 - axis)), count * period
-    return colour, count
-
-
-# --- regions, signs, directions ---------------------------------------------------------------------------------------
+# --- regions, directions ----------------------------------------------------------------------------------------------
 
 
 def _mask(posterior: Posterior, region: Region | None) -> Tensor:
@@ -448,11 +347,6 @@ def _as_direction(posterior: Posterior, direction: Tensor) -> Tensor:
             f"a direction has the shape of the signal, {tuple(start.shape[1:])}; got {tuple(direction.shape)}"
         )
     return direction.to(start).view_as(start)
-
-
-def _signs(keys: list[tuple[int, ...]], shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return a field of -1 and 1 for each key, both as likely."""
-    return torch.where(keyed_normal(keys, shape) < 0, -1.0, 1.0).to(dtype)
 
 
 def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
