@@ -1,7 +1,7 @@
 """Signals drawn as SVG: what was seen, the best guess, draws, the band of its intervals, gaps shaded."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,11 @@ PLACES = 6
 
 _POINTS = 1200
 """Points of a line at most: where there are more samples, the least and the greatest of each part."""
+
+_WIDTH, _HEIGHT, _PAD = 1080, 210, 34
+_DRAW = 'stroke="#b0306a" stroke-width="0.8" opacity="0.55"'
+_SEEN = 'stroke="#9aa1b3" stroke-width="1"'
+_BEST = 'stroke="#2b4c9b" stroke-width="1.4"'
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,61 +80,85 @@ class Trace:
         return [self._svg(slice(start, start + size), "", draws=5) for start in sorted(starts)]
 
     def _svg(self, part: slice, caption: str, *, draws: int) -> str:
-        width, height, pad = 1080, 210, 34
-        lines = [self.best[part], *self.draws[:draws, part]]
+        best, drawn = self.best[part], self.draws[:draws, part]
         seen = np.where(self.missing[part], np.nan, self.seen[part])
         band = None if self.band is None or not draws else [side[part] for side in self.band]
-        everything = np.concatenate([*lines, seen[~np.isnan(seen)], *(band or [])])
-        low, high = float(everything.min()), float(everything.max())
-        count = len(self.best[part])
-
-        def x(at: float) -> float:
-            return pad + at / max(count - 1, 1) * (width - 2 * pad)
-
-        def y(value: float) -> float:
-            return height - pad - (value - low) / ((high - low) or 1.0) * (height - 2 * pad)
-
-        def line(values: FloatArray, style: str) -> str:
-            parts = []
-            for first, last in _runs(~np.isnan(values)):
-                at, heights = _thinned(values[first:last])
-                points = " ".join(f"{x(first + a):.1f},{y(h):.1f}" for a, h in zip(at, heights, strict=True))
-                parts.append(f'<polyline points="{points}" fill="none" {style}/>')
-            return "".join(parts)
-
-        shaded = "".join(
-            f'<rect x="{x(first - 0.5):.1f}" y="{pad}" width="{max(x(last) - x(first), 1):.1f}" '
-            f'height="{height - 2 * pad}" fill="#f6e3ec"/>'
-            for first, last in _runs(self.missing[part])
-        )
-        drawn = "".join(line(each, 'stroke="#b0306a" stroke-width="0.8" opacity="0.55"') for each in lines[1:])
-        if band is not None:
-            at = [*range(count), *reversed(range(count))]
-            heights = [*band[0], *band[1][::-1]]
-            outline = " ".join(f"{x(a):.1f},{y(h):.1f}" for a, h in zip(at, heights, strict=True))
-            drawn = f'<polygon points="{outline}" fill="#2b4c9b" opacity="0.16"/>' + drawn
-        ticks = "".join(
-            f'<text x="{x(at):.1f}" y="{height - 12}" text-anchor="{anchor}" font-size="11" fill="#5b6275">'
-            f"{self._time(part.start + at)}</text>"
-            for at, anchor in ((0, "start"), (count // 2, "middle"), (count - 1, "end"))
-        ) + "".join(
-            f'<text x="{pad - 4}" y="{y(value) + 4:.1f}" text-anchor="end" font-size="11" fill="#5b6275">{value:.3g}</text>'
-            for value in (low, high)
-        )
+        everything = np.concatenate([best, *drawn, seen[~np.isnan(seen)], *(band or [])])
+        panel = _Panel(len(best), float(everything.min()), float(everything.max()))
+        inside = "".join([
+            *(panel.shade(first, last) for first, last in _runs(self.missing[part])),
+            "" if band is None else panel.between(band[0], band[1]),
+            *(panel.line(each, _DRAW) for each in drawn),
+            panel.line(seen, _SEEN),
+            panel.line(best, _BEST),
+            panel.labels([self._time(part.start + at) for at in panel.marked]),
+        ])  # fmt: skip
         words = html.escape(caption or f"{self.name}, {self._time(part.start)} to {self._time(part.stop)}", quote=True)
         unit = f" ({html.escape(self.unit)})" if self.unit else ""
         return (
-            f'<figure style="width: 100%"><svg width="100%" viewBox="0 0 {width} {height}" role="img" '
-            f'aria-label="{words}">{shaded}{drawn}{line(seen, _SEEN)}{line(lines[0], _BEST)}{ticks}</svg>'
-            f"<figcaption>{words}{unit}</figcaption></figure>"
+            f'<figure style="width: 100%"><svg width="100%" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+            f'aria-label="{words}">{inside}</svg><figcaption>{words}{unit}</figcaption></figure>'
         )
 
     def _time(self, sample: int) -> str:
         return f"sample {sample}" if self.rate is None else f"{sample / self.rate:.3f} s"
 
 
-_SEEN = 'stroke="#9aa1b3" stroke-width="1"'
-_BEST = 'stroke="#2b4c9b" stroke-width="1.4"'
+@dataclass(frozen=True)
+class _Panel:
+    """Where samples and values are in a picture: so many samples across, values from low to high."""
+
+    count: int
+    low: float
+    high: float
+
+    @property
+    def marked(self) -> tuple[int, int, int]:
+        """Samples that are labelled."""
+        return 0, self.count // 2, self.count - 1
+
+    def x(self, at: float) -> float:
+        return _PAD + at / max(self.count - 1, 1) * (_WIDTH - 2 * _PAD)
+
+    def y(self, value: float) -> float:
+        return _HEIGHT - _PAD - (value - self.low) / ((self.high - self.low) or 1.0) * (_HEIGHT - 2 * _PAD)
+
+    def points(self, at: Iterable[float], values: Iterable[float]) -> str:
+        return " ".join(f"{self.x(a):.1f},{self.y(value):.1f}" for a, value in zip(at, values, strict=True))
+
+    def line(self, values: FloatArray, style: str) -> str:
+        """Draw values as lines, broken where they are NaN."""
+        parts = []
+        for first, last in _runs(~np.isnan(values)):
+            at, heights = _thinned(values[first:last])
+            points = self.points((first + a for a in at), heights)
+            parts.append(f'<polyline points="{points}" fill="none" {style}/>')
+        return "".join(parts)
+
+    def shade(self, first: int, last: int) -> str:
+        """Shade what is missing."""
+        left, width = self.x(first - 0.5), max(self.x(last) - self.x(first), 1)
+        return f'<rect x="{left:.1f}" y="{_PAD}" width="{width:.1f}" height="{_HEIGHT - 2 * _PAD}" fill="#f6e3ec"/>'
+
+    def between(self, low: FloatArray, high: FloatArray) -> str:
+        """Fill the band between two lines."""
+        places = range(self.count)
+        outline = self.points([*places, *reversed(places)], [*low, *high[::-1]])
+        return f'<polygon points="{outline}" fill="#2b4c9b" opacity="0.16"/>'
+
+    def labels(self, times: Sequence[str]) -> str:
+        """Write times below, and the least and the greatest value on the left."""
+        style = 'font-size="11" fill="#5b6275"'
+        below = (
+            f'<text x="{self.x(at):.1f}" y="{_HEIGHT - 12}" text-anchor="{anchor}" {style}>{text}</text>'
+            for at, anchor, text in zip(self.marked, ("start", "middle", "end"), times, strict=True)
+        )
+        beside = (
+            f'<text x="{_PAD - 4}" y="{self.y(value) + 4:.1f}" text-anchor="end" {style}>{value:.3g}</text>'
+            for value in (self.low, self.high)
+        )
+        return "".join([*below, *beside])
+
 
 LEGEND = (
     "Gray is what was seen, shaded are gaps, blue is the best guess, red are draws: what else it could have been. The "
