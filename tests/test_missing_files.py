@@ -466,9 +466,9 @@ def test_a_conditional_run_that_was_stopped_goes_on_to_the_same_weights(run, tmp
             if number == 1:
                 raise TrainingError("the lights went out")
 
-    real = training.train
+    real = training.train_model
     with monkeypatch.context() as patched:
-        patched.setattr(training, "train", stopped)
+        patched.setattr(training, "train_model", stopped)
         code, _, err = run("fit", photographs, "-o", parted, "--cache", tmp_path / "cache", "--perturb", SPEC, *TINY)
         assert code == 1
         assert "lights" in err
