@@ -1,12 +1,15 @@
 """The lab's comparison of analyses of a table with missing cells."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from unperturb.app import estimator
-from unperturb.app.lab.imputed import MANY, ONCE, WHOLE, analyse, draw_picture
-from unperturb.train.rows import RowTraining
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+pd = pytest.importorskip("pandas")
+
+from unperturb.app import estimator  # noqa: E402
+from unperturb.app.lab.imputed import MANY, ONCE, WHOLE, analyse, draw_picture  # noqa: E402
+from unperturb.train.rows import RowTraining  # noqa: E402
 
 
 @pytest.fixture(scope="module")

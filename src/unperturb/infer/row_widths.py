@@ -42,9 +42,7 @@ Told = Iterator[tuple[Tensor, Tensor, Tensor]]
 """Quantiles ``(cell, quantile)`` of cells, what they are ``(cell,)``, and which share of their rows was missing."""
 
 
-def quantile(
-    quantiles: Tensor, level: Tensor, widths: Widths, missing: Tensor, narrowed: Tensor | float = 1.0
-) -> Tensor:
+def quantile(quantiles: Tensor, level: Tensor, widths: Widths, missing: Tensor, narrow: Tensor | float = 1.0) -> Tensor:
     """Return where a distribution function has a level: between its quantiles by straight lines.
 
     Parameters
@@ -57,7 +55,7 @@ def quantile(
         How much farther from the median it is than the quantiles say.
     missing
         ``(…,)``: which share of the row is missing.
-    narrowed
+    narrow
         What all distances from the median are multiplied by beside.
     """
     count = quantiles.shape[-1]
@@ -67,7 +65,7 @@ def quantile(
     first, second = (quantiles.gather(-1, (low + step).clamp(max=count - 1)[..., None])[..., 0] for step in (0, 1))
     value = first + (second - first) * (at - low).clamp(-0.5, 1.5)
     median = median_of(quantiles)
-    return median + (value - median) * widths.at((2 * level - 1).abs(), missing) * narrowed
+    return median + (value - median) * widths.at((2 * level - 1).abs(), missing) * narrow
 
 
 def narrowed(belief: SharedBelief, widths: Widths, missing: Tensor) -> Tensor:
