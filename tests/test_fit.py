@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -15,10 +16,13 @@ from unperturb.errors import FileError, ModelError, TrainingError, UsageError
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import UNetSettings, VectorNetSettings, build
-from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.model.spec import parse
+from unperturb.train import run as run_module
+from unperturb.train.fit import FitSettings, FitState, Together, fit
 from unperturb.train.objective import FLOOR, squared_error
 from unperturb.train.optimizer import Optimizer, is_inner, orthogonalised
 from unperturb.train.run import LEVELS, Habits, RunFiles, crops, train_model
+from unperturb.train.showing import joined, tasks
 
 LINE = FitSettings(
     "gaussian:sigma=0.5", VectorNetSettings(2, 16, 2), steps=40, batch=8, share=3, rate=3e-3, warmup=3, average=0.9
@@ -75,6 +79,84 @@ def test_doing_nothing_costs_the_same_at_every_level():
     clean = torch.rand(4, 50_000, generator=generator)
     noisy = clean + sigma[:, None] * torch.randn(clean.shape, generator=generator)
     torch.testing.assert_close(squared_error(noisy, clean, sigma), torch.ones(4), atol=0.05, rtol=0)
+
+
+# --- Whole batches ----------------------------------------------------------------------------------------------------
+
+EVERYTHING = "erase:fraction=0.5 | gaussian:sigma=0.2 | blur:sigma=1 | erase:fraction=0.2 + gaussian:sigma=0.1"
+
+
+def alternating(generator: torch.Generator) -> list[torch.Tensor]:
+    return [torch.rand(count, channels, 16, 16, generator=generator) for count, channels in ((5, 1), (3, 3))]
+
+
+@pytest.mark.parametrize("perturb", ["gaussian:sigma=0..0.5", EVERYTHING])
+def test_a_batch_drawn_as_a_whole_is_learned_from_and_taken_up_again(perturb, tmp_path):
+    """Break: the randomness of a step left to a generator that goes on from step to step."""
+    network = UNetSettings(channels=3, widths=(4, 8), blocks=1)
+    settings = replace(IMAGES, perturb=perturb, network=network, batch=8, steps=6)
+    whole = FitState.start(settings)
+    assert all(math.isfinite(progress.loss) for progress in run(whole, Together(alternating)))
+    part = FitState.start(settings)
+    for progress in fit(part, Together(alternating), precision="float32", threads=1):
+        if progress.step == 2:
+            part.save(tmp_path / "state")
+            break
+    again = FitState.resume(tmp_path / "state", settings)
+    run(again, Together(alternating))
+    assert_same(snapshot(whole), snapshot(again))
+
+
+def test_each_item_of_a_batch_has_one_part_of_a_choice_and_what_is_known_of_it():
+    """Breaks: one part for all; the level of all taken to be unknown where that of one is."""
+    clean = torch.rand(200, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    found = list(tasks(clean, parse(EVERYTHING), torch.Generator().manual_seed(1), shown=True))
+    assert len(found) == 3
+    assert sum(len(task.clean) for task in found) == 200
+    sizes = {(task.known is None, bool((task.given.mask == 1).all())): len(task.clean) for task in found}
+    assert sizes.keys() == {(False, False), (True, True)}
+    erased = next(task for task in found if task.known is not None)
+    assert 70 < len(erased.clean) < 130
+    noisy = erased.known.flatten(1).sum(1) == 0
+    assert 25 < noisy.sum() < 75
+    joint = joined(found)
+    assert len(joint.clean) == 200
+    assert {tuple(image.flatten().tolist()) for image in joint.clean} == {tuple(i.flatten().tolist()) for i in clean}
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (3, 20, 8)], ids=str)
+def test_several_matrices_are_orthogonalised_as_each_by_itself(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1, 50]).view(
+        3, 1, 1
+    )
+    torch.testing.assert_close(
+        orthogonalised(matrices), torch.stack([orthogonalised(each) for each in matrices]), atol=1e-4, rtol=0
+    )
+
+
+def test_kernels_of_one_shape_can_be_updated_together(monkeypatch):
+    """What a GPU is given together moves as it would alone. Break: the gradients of a group in another order."""
+    start = build(IMAGES.network)
+    gradients = [
+        torch.randn(value.shape, generator=torch.Generator().manual_seed(n))
+        for n, value in enumerate(start.parameters())
+    ]
+    ends = []
+    for together in (False, True):
+        network = build(IMAGES.network)
+        network.load_state_dict(start.state_dict())
+        optimizer = Optimizer(network)
+        if together:
+            alike: dict = {}
+            for index, value in enumerate(optimizer.parameters):
+                alike.setdefault(value.shape if optimizer.inner[index] else index, []).append(index)
+            assert max(map(len, alike.values())) > 3
+            monkeypatch.setattr(optimizer, "_groups", partial(list, alike.values()))
+        for _ in range(3):
+            optimizer.step(gradients, 1e-2)
+        ends.append(list(network.parameters()))
+    for alone, other in zip(*ends, strict=True):
+        torch.testing.assert_close(alone, other, atol=1e-5, rtol=0)
 
 
 # --- The optimizer ----------------------------------------------------------------------------------------------------
@@ -600,3 +682,17 @@ def test_a_run_stays_with_its_precision(tmp_path):
         next(iter(fit(again, on_a_line, precision="float32")))
     next(iter(fit(again, on_a_line, precision="auto")))
     assert again.precision == "bfloat16"
+
+
+@pytest.mark.parametrize("perturb", ["gaussian:sigma=0.2", EVERYTHING])
+@pytest.mark.parametrize("sigma", [0.1, math.inf])
+def test_validation_of_many_images_at_once_is_that_of_each(perturb, sigma):
+    """Break: the errors of a group in the order of groups, not of images."""
+    if sigma == math.inf and perturb != EVERYTHING:
+        pytest.skip("a plain denoiser has no answer where there is nothing to see")
+    denoiser = FitState.start(replace(IMAGES, perturb=perturb)).denoiser
+    clean = list(torch.rand(9, 1, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
+    cpu = torch.device("cpu")
+    alone = [run_module._error(denoiser, [image], [seed], sigma, cpu)[0] for seed, image in enumerate(clean)]
+    assert len(set(alone)) == 9
+    np.testing.assert_allclose(run_module._error(denoiser, clean, list(range(9)), sigma, cpu), alone, rtol=1e-4)

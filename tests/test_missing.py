@@ -384,7 +384,8 @@ def test_items_that_are_looked_at_again_see_their_own_first_answer():
     """Breaks: the numbers of items not shifted as tasks are joined; gradients through the first look."""
     perturb, model = parse("erase:fraction=0.5"), untrained(UNETS[1]).requires_grad_()
     generator = torch.Generator().manual_seed(3)
-    tasks = [shown_task(normal(1, 1, 12, 12, seed=item), perturb, generator) for item in range(12)]
+    images = [normal(1, 1, 12, 12, seed=item) for item in range(12)]
+    tasks = [shown_task(image, perturb(image, generator), generator) for image in images]
     task, count = joined(tasks), sum(len(each.again) for each in tasks)
     assert 3 < count < 12
     assert all((item in task.again) == bool(each.again) for item, each in enumerate(tasks))

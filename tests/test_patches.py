@@ -5,9 +5,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from unperturb.data import patches as module
+from unperturb.data.crops import Crops
 from unperturb.data.patches import LUMINANCE, Patches, Preparation, open_patches
 from unperturb.errors import FileError, TrainingError, UsageError
 
@@ -248,3 +250,48 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path):
 def test_impossible_preparations_are_refused(change):
     with pytest.raises(UsageError):
         Preparation(**change)
+
+
+# --- Whole batches, on a device ---------------------------------------------------------------------------------------
+
+
+def test_crops_of_a_batch_are_parts_of_images_in_every_pose(tmp_path):
+    """Breaks: rows and columns taken from one share; channels of a gray image read on into the next pixel."""
+    pictures = [picture(20, 24, channels=1), picture(18, 30, channels=1, seed=1)]
+    patches = opened(tmp_path, *pictures)
+    crops = Crops.of(patches, torch.device("cpu")).draw(400, 16, torch.Generator().manual_seed(0), gray=False)
+    assert crops.shape == (400, 1, 16, 16)
+    known = {}
+    for number, image in enumerate(pictures):
+        for top in range(image.shape[0] - 15):
+            for left in range(image.shape[1] - 15):
+                for turn, pose in enumerate(turns(image[top : top + 16, left : left + 16])):
+                    known[pose.tobytes()] = (number, top, left, turn)
+    found = {known[(crop * 255).round().to(torch.uint8).numpy().tobytes()] for crop in crops[:, 0]}
+    assert {number for number, *_ in found} == {0, 1}
+    assert {turn for *_, turn in found} == set(range(8))
+    assert {(top, left) for number, top, left, _ in found if number == 1} == {
+        (t, n) for t in range(3) for n in range(15)
+    }
+
+
+def test_crops_of_a_batch_in_gray_are_the_luminance_of_those_in_colour(tmp_path):
+    patches = opened(tmp_path, picture(20, 24), picture(20, 24, channels=1))
+    crops = Crops.of(patches, torch.device("cpu"))
+    colour, gray = (crops.draw(50, 12, torch.Generator().manual_seed(1), gray=gray) for gray in (False, True))
+    assert colour.shape == (50, 3, 12, 12)
+    luminance = sum(weight * colour[:, channel] for channel, weight in enumerate(LUMINANCE))
+    torch.testing.assert_close(gray[:, 0], luminance)
+    alike = (colour[:, :1] == colour).flatten(1).all(1)
+    assert 10 < alike.sum() < 40
+
+
+def test_deeper_images_keep_their_depth_on_a_device(tmp_path):
+    import tifffile
+
+    values = generator().integers(0, 65536, (20, 24), dtype=np.uint16)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "deep.tif", values)
+    patches = open_patches([tmp_path / "images"], tmp_path / "cache")
+    crops = Crops.of(patches, torch.device("cpu")).draw(3, 20, torch.Generator().manual_seed(0), gray=False)
+    assert set((crops * 65535).round().int().flatten().tolist()) <= set(values.flatten().tolist())

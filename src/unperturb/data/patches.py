@@ -13,7 +13,10 @@ import functools
 import hashlib
 import io
 import json
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -277,35 +280,62 @@ def _decode(
 ) -> None:
     places: list[dict[str, int | bool]] = []
     offset = 0
-    kind: np.dtype[Any] | None = None
-    full_scale = 1.0
+    first: Recording | None = None
     with whole(samples, overwrite=True) as part, part.open("wb") as out:
-        for number, file in enumerate(files):
-            recording = read(file)
-            check_finite(recording, file)
-            if kind is None:
-                kind, full_scale = recording.values.dtype, recording.full_scale
-            if recording.values.dtype != kind:
-                raise FileError(f"{file} holds {recording.values.dtype}, the files before it {kind}; train on one kind")
-            if recording.full_scale != full_scale or kind.kind == "i":
-                raise FileError(
-                    f"{file} is signed, or has another bit depth than the files before it; train on one kind"
-                )
-            planes = _planes(recording)
-            # Of a few images one is held out; a single file is held out by its planes.
-            total = len(files) if len(files) > 1 else len(planes)
-            for index_in_file, plane in enumerate(planes):
-                held_out = _is_held_out(number if len(files) > 1 else index_in_file, total, preparation.held_out)
-                for image in _versions(plane, (number, index_in_file), held_out, preparation):
-                    out.write(np.ascontiguousarray(image).tobytes())
-                    height, width, channels = image.shape
-                    places.append(asdict(Place(offset, height, width, channels, held_out)))
-                    offset += image.size
+        prepared = _ahead(lambda number: _prepared(files, number, preparation), len(files))
+        for number, (file, (recording, images)) in enumerate(zip(files, prepared, strict=True)):
+            first = first or recording
+            _check_kind(recording, first, file)
+            for held_out, image in images:
+                out.write(image.tobytes())
+                height, width, channels = image.shape
+                places.append(asdict(Place(offset, height, width, channels, held_out)))
+                offset += image.size
             if progress is not None:
                 progress(number + 1, len(files))
+    assert first is not None
+    kind, full_scale = first.values.dtype, first.full_scale
     described = {"dtype": str(kind), "full_scale": full_scale, "places": places}
     with whole(index, overwrite=True) as part:
         part.write_text(json.dumps(described))
+
+
+def _ahead(function: Callable[[int], Any], count: int) -> Iterator[Any]:
+    """Yield the function of 0, 1, … in order; as many more as there are cores are being worked at meanwhile."""
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for number in range(count):
+            waiting.append(pool.submit(function, number))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _prepared(
+    files: list[Path], number: int, preparation: Preparation
+) -> tuple[Recording, list[tuple[bool, NDArray[Any]]]]:
+    """Read one of the files, and return what is learned from it: whether held out, ``(height, width, channel)``."""
+    recording = read(files[number])
+    check_finite(recording, files[number])
+    planes = _planes(recording)
+    # Of a few images one is held out; a single file is held out by its planes.
+    alone = len(files) == 1
+    images = []
+    for index, plane in enumerate(planes):
+        held_out = _is_held_out(*((index, len(planes)) if alone else (number, len(files))), preparation.held_out)
+        images += [(held_out, each) for each in _versions(plane, (number, index), held_out, preparation)]
+    return recording, images
+
+
+def _check_kind(recording: Recording, first: Recording, file: Path) -> None:
+    """Refuse files that are not of one kind."""
+    kind = first.values.dtype
+    if recording.values.dtype != kind:
+        raise FileError(f"{file} holds {recording.values.dtype}, the files before it {kind}; train on one kind")
+    if recording.full_scale != first.full_scale or kind.kind == "i":
+        raise FileError(f"{file} is signed, or has another bit depth than the files before it; train on one kind")
 
 
 def _planes(recording: Recording) -> NDArray[Any]:

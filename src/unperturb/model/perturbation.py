@@ -337,6 +337,13 @@ class Jpeg(Process):
         return Perturbed(_each(jpeg_compressed, clean, qualities))
 
 
+def stacked(parts: Sequence[Perturbed]) -> Perturbed:
+    """Return several batches as one; of all of them there is a mask, or of none, and so with sigma."""
+    values, masks, sigmas = zip(*parts, strict=True)
+    mask = None if masks[0] is None else torch.cat(masks)
+    return Perturbed(torch.cat(values), mask, None if sigmas[0] is None else torch.cat(sigmas))
+
+
 def per_item(values: Tensor, like: Tensor) -> Tensor:
     """Shape one value an item, ``(batch,)``, so that it broadcasts over that item."""
     return values.view(-1, *(1,) * (like.ndim - 1))

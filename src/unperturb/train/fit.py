@@ -9,7 +9,7 @@
 
 Everything random about item i of step k comes from (seed, k, i) alone, and gradients are summed in a fixed order. So a
 run that was stopped after any step and taken up again gives the same weights, bit for bit, as one that was not; and the
-number of threads changes nothing.
+number of threads changes nothing. On a GPU a batch is drawn as a whole, from (seed, k).
 
 On a processor each thread works through its own few items with single-threaded kernels. Kernels that share one
 operation among threads wait for the slowest of them hundreds of times a step; this way waits once.
@@ -19,7 +19,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ from unperturb.model.perturbation import Perturbation
 from unperturb.model.spec import parse
 from unperturb.train.objective import OBJECTIVES, Objective
 from unperturb.train.optimizer import Optimizer
-from unperturb.train.showing import Task, joined, noise_task, says_all, shown_task
+from unperturb.train.showing import Task, joined, says_all, tasks
 
 FORMAT = "unperturb-state-1"
 
@@ -49,6 +49,16 @@ Draw = Callable[[np.random.Generator, int], NDArray[np.float32]]
 For a network for vectors an item may be a block of them, ``(vector, feature)``, each with noise of its own: points are
 so small that drawing them one by one would take longer than learning from them.
 """
+
+
+@dataclass(frozen=True)
+class Together:
+    """Draws all clean signals of a batch at once, on the device where they are learned from.
+
+    ``draw(generator)`` returns tensors ``(item, channel, *space)``, those of one shape as one.
+    """
+
+    draw: Callable[[torch.Generator], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -249,7 +259,7 @@ class Progress:
 
 def fit(
     state: FitState,
-    draw: Draw,
+    draw: Draw | Together,
     *,
     objective: Objective | None = None,
     precision: str = "auto",
@@ -264,7 +274,7 @@ def fit(
     state
         Where to begin; is changed.
     draw
-        Gives clean signals. Is called on several threads at once.
+        Gives clean signals, one by one, and then is called on several threads at once; or all of a batch together.
     objective
         A function to make small in place of the one that the settings name.
     precision
@@ -312,14 +322,14 @@ def _settle_precision(state: FitState, precision: str, device: torch.device) -> 
 
 
 def _gradients(
-    state: FitState, draw: Draw, objective: Objective, dtype: torch.dtype, run: Map
+    state: FitState, draw: Draw | Together, objective: Objective, dtype: torch.dtype, run: Map
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over the batch of the coming step, and its gradients."""
     settings = state.settings
     perturb = parse(settings.perturb)
     parameters = state.optimizer.parameters
     device = parameters[0].device
-    share = settings.share if device.type == "cpu" else settings.batch
+    share = settings.batch if isinstance(draw, Together) or device.type != "cpu" else settings.share
 
     def work(first: int) -> tuple[float, tuple[Tensor, ...]]:
         items = range(first, min(first + share, settings.batch))
@@ -341,17 +351,23 @@ def _gradients(
 
 
 def _batches(
-    settings: FitSettings, perturb: Perturbation, draw: Draw, step: int, items: range, device: torch.device
+    settings: FitSettings, perturb: Perturbation, draw: Draw | Together, step: int, items: range, device: torch.device
 ) -> Iterator[tuple[int, Task]]:
     """Yield the number of items and what is to be learned from them, items of one shape together."""
-    pose = shown_task if settings.network.given else noise_task
+    shown = settings.network.given
     groups: dict[tuple[int, ...], list[Task]] = {}
+    if isinstance(draw, Together):
+        seed = int(np.random.default_rng([settings.seed, step]).integers(2**63))
+        generator = torch.Generator(device).manual_seed(seed)
+        for signals in draw.draw(generator):
+            yield len(signals), joined(list(tasks(signals, perturb, generator, shown=shown)))
+        return
     for item in items:
         source = np.random.default_rng([settings.seed, step, item])
         drawn = torch.from_numpy(draw(source, item))
         clean = drawn if drawn.ndim == 2 and isinstance(settings.network, VectorNetSettings) else drawn[None]
         generator = torch.Generator().manual_seed(int(source.integers(2**63)))
-        groups.setdefault(tuple(clean.shape), []).append(pose(clean, perturb, generator))
+        groups.setdefault(tuple(clean.shape), []).extend(tasks(clean, perturb, generator, shown=shown))
     for group in groups.values():
         yield len(group), joined(group).to(device)
 

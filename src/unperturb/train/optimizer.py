@@ -13,6 +13,7 @@ slowly.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,21 +72,37 @@ class Optimizer:
             How the parameters are gone through; they do not depend on each other.
         """
         self.steps += 1
+        groups = self._groups()
 
-        def update(index: int) -> None:
-            change = self._orthogonal if self.inner[index] else self._adam
+        def update(number: int) -> None:
+            group = groups[number]
             with torch.no_grad():  # threads have a mode of their own
-                change(index, gradients[index], rate)
+                if self.inner[group[0]]:
+                    self._orthogonal(group, [gradients[index] for index in group], rate)
+                else:
+                    self._adam(group[0], gradients[group[0]], rate)
 
-        largest_first = sorted(range(len(self.parameters)), key=lambda index: -self.parameters[index].numel())
-        list(run(update, largest_first))
+        list(run(update, range(len(groups))))
 
-    def _orthogonal(self, index: int, gradient: Tensor, rate: float) -> None:
-        momentum, parameter = self.first[index], self.parameters[index]
-        momentum.mul_(self.momentum).add_(gradient)
-        direction = orthogonalised((gradient + self.momentum * momentum).flatten(1))
-        size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-        parameter.add_(direction.view_as(parameter), alpha=-rate * self.inner_scale * size)
+    def _groups(self) -> list[list[int]]:
+        """Return what is updated together, the largest first. A GPU's time goes by calls: there, kernels of a shape."""
+        groups: dict[Any, list[int]] = {}
+        for index, parameter in enumerate(self.parameters):
+            together = self.inner[index] and parameter.device.type != "cpu"
+            groups.setdefault(parameter.shape if together else index, []).append(index)
+        return sorted(groups.values(), key=lambda group: -self.parameters[group[0]].numel())
+
+    def _orthogonal(self, group: list[int], gradients: list[Tensor], rate: float) -> None:
+        """Move kernels of one shape."""
+        wanted = []
+        for index, gradient in zip(group, gradients, strict=True):
+            momentum = self.first[index].mul_(self.momentum).add_(gradient)
+            wanted.append((gradient + self.momentum * momentum).flatten(1))
+        directions = orthogonalised(torch.stack(wanted)) if len(group) > 1 else [orthogonalised(wanted[0])]
+        for index, direction in zip(group, directions, strict=True):
+            parameter = self.parameters[index]
+            size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+            parameter.add_(direction.view_as(parameter), alpha=-rate * self.inner_scale * size)
 
     def _adam(self, index: int, gradient: Tensor, rate: float) -> None:
         first, second, (beta, gamma) = self.first[index], self.second[index], self.betas
@@ -116,19 +133,19 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     Parameters
     ----------
     matrix
-        ``(rows, columns)``.
+        ``(rows, columns)``, or several of them, ``(matrix, rows, columns)``.
     steps
         Newton–Schulz steps.
     """
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / (wide.norm() + 1e-12)
+    wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
+    wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-12)
     # Every step is a polynomial of the Gram matrix times the matrix; only the small Gram matrix has to be gone through.
-    gram = wide @ wide.T
-    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    gram = wide @ wide.mT
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     product = identity
     for _ in range(steps):
         factor = 3.4445 * identity - 4.7750 * gram + 2.0315 * (gram @ gram)
         product = factor @ product
         gram = factor @ gram @ factor
     wide = product @ wide
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT

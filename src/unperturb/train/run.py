@@ -26,14 +26,17 @@ from torch import Tensor
 
 from unperturb import __version__
 from unperturb.atomic import whole
+from unperturb.data.crops import Crops
+from unperturb.data.patches import Patches
 from unperturb.errors import TrainingError, UsageError
 from unperturb.model.checkpoint import save_model
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.level import Range
 from unperturb.model.machine import workers
 from unperturb.model.network import UNetSettings
+from unperturb.model.perturbation import Perturbed, per_item, stacked
 from unperturb.model.spec import parse
-from unperturb.train.fit import Draw, FitSettings, FitState, Progress, fit
+from unperturb.train.fit import Draw, FitSettings, FitState, Progress, Together, fit
 
 LEVELS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Noise levels at which a model's card states its validation error."""
@@ -184,7 +187,7 @@ def train_model(
     else:
         state = FitState.start(settings, weights, habits.device)
     _cut_log(files.log, state.step)
-    draw = crops(settings, material.of(held_out=False))
+    draw = crops(settings, material.of(held_out=False), habits.device)
     meter = _Meter()
     saved = time.monotonic()
     psnr: dict[str, float] = {}
@@ -221,15 +224,29 @@ def finished(state: FitState, material: Material, habits: Habits) -> Denoiser:
     return state.averaged.with_card(recipe=settings.as_dict(), training=training, errors=errors)
 
 
-def crops(settings: FitSettings, material: Material) -> Draw:
-    """Return the `draw` that training asks for: crops, of images in colour the first of each batch in gray."""
+def crops(settings: FitSettings, material: Material, device: torch.device | None = None) -> Draw | Together:
+    """Return the `draw` that training asks for: crops, of images in colour the first of each batch in gray.
+
+    On a GPU images lie in its memory, and a batch is taken there as a whole.
+    """
     network = settings.network
     if not isinstance(network, UNetSettings) or network.dims != material.dims:
         kind = "images are" if material.dims == 2 else "signals are"
         raise UsageError(f"{kind} learned by a network with {material.dims} space dimensions")
     material = material.at_least(settings.patch_size)
     n_gray = settings.batch if network.channels == 1 else round(settings.gray * settings.batch)
+    if device is not None and device.type != "cpu" and isinstance(material, Patches):
+        return together(material, settings, n_gray, device)
     return lambda generator, item: material.crop(generator, settings.patch_size, gray=item < n_gray)
+
+
+def together(material: Patches, settings: FitSettings, n_gray: int, device: torch.device) -> Together:
+    """Return what draws whole batches of crops on a device, so many of them in gray."""
+    images = Crops.of(material, device)
+    counts = [(count, gray) for count, gray in ((n_gray, True), (settings.batch - n_gray, False)) if count]
+    return Together(
+        lambda generator: [images.draw(count, settings.patch_size, generator, gray=gray) for count, gray in counts]
+    )
 
 
 def validation_psnr(denoiser: Denoiser, material: Material, sigma: float, habits: Habits) -> dict[str, float]:
@@ -259,33 +276,61 @@ def _errors(denoiser: Denoiser, material: Material, sigma: float, habits: Habits
     size = next(side for side in material.sides if side <= material.largest)
     material = material.at_least(size)
     colour = denoiser.card.network.channels == 3 if isinstance(denoiser.card.network, UNetSettings) else False
-    indices = range(min(len(material), 48))
+    count = min(len(material), 48)
+    share = 1 if habits.device.type == "cpu" else count
     errors = {}
     with workers(habits.device, habits.threads) as run:
         for kind in ["gray", "colour"] if colour else ["gray" if material.dims == 2 else "signal"]:
 
-            def error(index: int, gray: bool = kind == "gray") -> float:
-                clean = torch.from_numpy(material.centre(index, size, gray=gray))[None]
-                return _error(denoiser, clean, sigma, torch.Generator().manual_seed(index), habits.device)
+            def error(first: int, gray: bool = kind == "gray") -> list[float]:
+                items = range(first, min(first + share, count))
+                clean = [torch.from_numpy(material.centre(index, size, gray=gray))[None] for index in items]
+                return _error(denoiser, clean, list(items), sigma, habits.device)
 
-            errors[kind] = [value for value in run(error, indices) if not math.isnan(value)]
+            values = [value for found in run(error, range(0, count, share)) for value in found]
+            errors[kind] = [value for value in values if not math.isnan(value)]
     return errors
 
 
 @torch.no_grad()
-def _error(denoiser: Denoiser, clean: Tensor, sigma: float, generator: torch.Generator, device: torch.device) -> float:
-    """Mean squared error of one image; NaN where nothing of it was perturbed."""
-    noise = torch.randn(clean.shape, generator=generator)
+def _error(
+    denoiser: Denoiser, clean: list[Tensor], seeds: list[int], sigma: float, device: torch.device
+) -> list[float]:
+    """Mean squared error of each image, which has randomness of its own; NaN where nothing of it was perturbed."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noise = [torch.randn(image.shape, generator=generator) for image, generator in zip(clean, generators, strict=True)]
     if not denoiser.card.network.given:
-        estimate = denoiser((clean + sigma * noise).to(device), sigma).cpu()
-        return float((estimate - clean).square().mean())
-    y, mask, noise_of_y = parse(denoiser.card.perturbation)(clean, generator)
-    denoise = denoiser.given(y.to(device), None if mask is None else mask.to(device), noise_of_y).looking_again()
-    level = denoise.blind if sigma == math.inf else torch.tensor([sigma])
-    estimate = denoise((clean + level.cpu() * noise).to(device), level.to(device)).cpu()
-    square = (estimate - clean).square().mean(1, keepdim=True)
-    erased = mask is not None and noise_of_y is not None and float(noise_of_y) == 0
-    return float(square[~mask].mean() if mask is not None and erased else square.mean())
+        x = [image + sigma * each for image, each in zip(clean, noise, strict=True)]
+        estimate = denoiser(torch.cat(x).to(device), sigma).cpu()
+        return (estimate - torch.cat(clean)).square().flatten(1).mean(1).tolist()
+    perturb = parse(denoiser.card.perturbation)
+    groups: dict[tuple[bool, bool], list[tuple[int, Perturbed]]] = {}
+    for item, (image, generator) in enumerate(zip(clean, generators, strict=True)):
+        made = perturb(image, generator)
+        groups.setdefault((made.mask is None, made.sigma is None), []).append((item, made))
+    errors = [math.nan] * len(clean)
+    for group in groups.values():
+        items = [item for item, _ in group]
+        truth, drawn = (torch.cat([images[item] for item in items]).to(device) for images in (clean, noise))
+        for item, value in zip(
+            items, _given_errors(denoiser, stacked([made for _, made in group]), truth, drawn, sigma), strict=True
+        ):
+            errors[item] = value
+    return errors
+
+
+def _given_errors(
+    denoiser: Denoiser, observed: Perturbed, clean: Tensor, noise: Tensor, sigma: float
+) -> Iterator[float]:
+    """Yield the mean squared error of each image for a conditional model; only of what was erased, if nothing else."""
+    y, mask, noise_of_y = (None if part is None else part.to(clean.device) for part in observed)
+    assert y is not None
+    denoise = denoiser.given(y, mask, noise_of_y).looking_again()
+    level = denoise.blind if sigma == math.inf else torch.full((len(clean),), sigma, device=clean.device)
+    square = (denoise(clean + per_item(level, clean) * noise, level) - clean).square().mean(1, keepdim=True)
+    for item, errors in enumerate(square):
+        erased = mask is not None and noise_of_y is not None and float(noise_of_y[item]) == 0
+        yield float(errors[~mask[item]].mean() if mask is not None and erased else errors.mean())
 
 
 def _check_validation(held_out: Material) -> None:

@@ -21,7 +21,7 @@ a number between 1/2 and 2, drawn an item.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from unperturb.model.given import BLIND, Given, show
-from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturbation
+from unperturb.model.level import Range, draw_whole
+from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturbation, Perturbed, stacked
 
 RANGE = (0.02, BLIND)
 """Least and largest noise in x, in units of the scale."""
@@ -113,18 +114,53 @@ def says_all(perturbation: Perturbation) -> bool:
     return isinstance(perturbation, Gaussian)
 
 
-def noise_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator) -> Task:
-    """Return the task of taking away Gaussian noise; `perturb` is one that `says_all`."""
-    x, _, sigma = perturb(clean, generator)
-    assert sigma is not None
-    return Task(clean, x, sigma, None, None, torch.ones_like(sigma), sigma)
+def tasks(clean: Tensor, perturb: Perturbation, generator: torch.Generator, *, shown: bool) -> Iterator[Task]:
+    """Perturb clean signals, and yield what is to be learned from them; items of which alike much is known, together.
+
+    Parameters
+    ----------
+    clean
+        ``(batch, …)``.
+    perturb
+        Of a choice, each item has one part of its own.
+    generator
+        The source of randomness, on the device of the signals.
+    shown
+        Whether for a conditional network; if not, `perturb` is one that `says_all`.
+    """
+    drawn: dict[tuple[bool, bool], list[tuple[Tensor, Perturbed]]] = {}
+    for part, items in _shared_out(clean, perturb, generator):
+        made = part(items, generator)
+        drawn.setdefault((made.mask is None, made.sigma is None), []).append((items, made))
+    for found in drawn.values():
+        signals, observed = torch.cat([items for items, _ in found]), stacked([made for _, made in found])
+        if shown:
+            yield shown_task(signals, observed, generator)
+        else:
+            assert observed.sigma is not None
+            sigma = observed.sigma
+            yield Task(signals, observed.values, sigma, None, None, torch.ones_like(sigma), sigma)
 
 
-def shown_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator) -> Task:
-    """Return the task of a conditional network, `perturb` being anything."""
-    y, mask, noise_of_y = perturb(clean, generator)
+def _shared_out(
+    clean: Tensor, perturb: Perturbation, generator: torch.Generator
+) -> Iterator[tuple[Perturbation, Tensor]]:
+    """Yield the parts of a choice, each with the items that it is drawn for."""
+    if not isinstance(perturb, Choice):
+        yield perturb, clean
+        return
+    which = draw_whole(Range(0, len(perturb.parts) - 1), len(clean), generator).to(clean.device)
+    for number, part in enumerate(perturb.parts):
+        items = clean[which == number]
+        if len(items):
+            yield part, items
+
+
+def shown_task(clean: Tensor, observed: Perturbed, generator: torch.Generator) -> Task:
+    """Return the task of a conditional network, of clean signals and what was observed of them."""
+    y, mask, noise_of_y = observed
     seen = show(y, mask, noise_of_y)
-    chance, place, factor, turn = torch.rand(4, len(clean), generator=generator)
+    chance, place, factor, turn = torch.rand(4, len(clean), generator=generator, device=clean.device)
     expected = seen.error.flatten(1).amax(1) if clean.ndim > 2 else VECTORS * seen.scale
     if clean.ndim > 2:
         told = seen.error * torch.exp(_per_item(2 * factor - 1, clean) * math.log(2))
@@ -132,7 +168,7 @@ def shown_task(clean: Tensor, perturb: Perturbation, generator: torch.Generator)
         seen = replace(seen, error=torch.where(exact, seen.error, told))
     low, high = map(math.log, RANGE)
     sigma = seen.scale * torch.where(chance < UNSEEING, BLIND, torch.exp(low + (high - low) * place))
-    noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+    noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype, device=clean.device)
     x = clean + _per_item(sigma, clean) * noise
     unit = torch.hypot(sigma * expected / torch.hypot(sigma, expected), LEAST * seen.scale)
     known = None
