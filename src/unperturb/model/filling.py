@@ -37,7 +37,7 @@ def filled(values: Tensor, mask: Tensor) -> Tensor:
         Boolean, ``(batch, 1, *space)``.
     """
     space = values.shape[2:]
-    if mask.all() or max(space) == 1:
+    if max(space) == 1 or (not values.is_cuda and mask.all()):  # to ask a GPU would stall it
         return values
     if len(space) == 1:
         return _spanned(values, mask)

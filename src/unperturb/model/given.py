@@ -9,6 +9,7 @@ hole by then can help what is further in.
 All of it is homogeneous: where y is multiplied by a number, values, scale and error are, and the mask is what it was.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,7 +75,11 @@ class Given:
         return Given(self.values.to(like), self.mask.to(like), self.scale.to(like), self.error.to(like))
 
 
-def show(values: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None) -> Given:
+Fill = Callable[[Tensor, Tensor], Tensor]
+"""Something that does as `filled` does."""
+
+
+def show(values: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None, fill: Fill = filled) -> Given:
     """Make of an observation what a network is shown of it.
 
     Parameters
@@ -87,6 +92,8 @@ def show(values: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None
         everything was observed.
     sigma
         ``(batch,)``, noise of what was observed, where it is known.
+    fill
+        How to fill in what was erased.
 
     Raises
     ------
@@ -109,13 +116,13 @@ def show(values: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None
     count = observed.flatten(1).sum(1) * values.shape[1]
     square = seen.square().flatten(1).sum(1) / count.clamp(min=1)
     scale = torch.where(square > 0, square.sqrt() / 2, torch.ones_like(square))
-    error = _error(seen, observed, scale).view(-1, *(1,) * (values.ndim - 1)).expand(shape)
+    error = _error(seen, observed, scale, fill).view(-1, *(1,) * (values.ndim - 1)).expand(shape)
     if sigma is not None:
         error = torch.where(observed, sigma.to(values).view(-1, *(1,) * (values.ndim - 1)), error)
-    return Given(filled(seen, observed), observed.to(values), scale, error)
+    return Given(seen if mask is None else fill(seen, observed), observed.to(values), scale, error)
 
 
-def _error(seen: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
+def _error(seen: Tensor, observed: Tensor, scale: Tensor, fill: Fill) -> Tensor:
     """Return how far off values that were not observed, or are of unknown noise, may be: ``(batch,)``."""
     if observed.all():
         return ELSEWHERE * scale
@@ -124,7 +131,7 @@ def _error(seen: Tensor, observed: Tensor, scale: Tensor) -> Tensor:
     for share in MOVES:
         left = observed & observed.roll([round(share * length) for length in observed.shape[2:]], axes)
         tested = (observed & ~left).expand_as(seen)
-        gap = (filled(seen.masked_fill(~left, 0), left) - seen).masked_fill(~tested, 0)
+        gap = (fill(seen.masked_fill(~left, 0), left) - seen).masked_fill(~tested, 0)
         square += gap.square().flatten(1).sum(1)
         count += tested.flatten(1).sum(1)
     low, high = (share * scale for share in ERRORS)

@@ -31,7 +31,8 @@ def conjugate_gradients(
         pace = torch.where((bend > 0) & (size > 1e-12 * begun), size / bend, torch.zeros_like(size))
         u, residual = u + pace * direction, residual - pace * moved
         before, size = size, inner(residual, residual)
-        if not (pace > 0).any() or bool((size <= 1e-12 * begun).all()):
+        # To ask a GPU how far it is would stall it; there, what is solved is gone through again, and stays as it is.
+        if not u.is_cuda and (not (pace > 0).any() or bool((size <= 1e-12 * begun).all())):
             break
         direction = residual + size / before.clamp(min=torch.finfo(size.dtype).tiny) * direction
     return u

@@ -33,9 +33,10 @@ from torch import Tensor
 from unperturb.errors import TrainingError, UsageError
 from unperturb.model.checkpoint import fill, read_tensors, write_tensors
 from unperturb.model.denoiser import Card, Denoiser
-from unperturb.model.machine import Map, choose_device, choose_precision, workers
+from unperturb.model.filling import filled
+from unperturb.model.given import Fill
+from unperturb.model.machine import Map, Replayed, choose_device, choose_precision, workers
 from unperturb.model.network import NetworkSettings, UNetSettings, VectorNetSettings, describe, recall
-from unperturb.model.perturbation import Perturbation
 from unperturb.model.spec import parse
 from unperturb.train.objective import OBJECTIVES, Objective
 from unperturb.train.optimizer import Optimizer
@@ -292,10 +293,11 @@ def fit(
     device = next(state.denoiser.parameters()).device
     dtype = _settle_precision(state, precision, device)
     objective = OBJECTIVES[state.settings.objective] if objective is None else objective
+    fill = Replayed(filled) if device.type == "cuda" else filled
     with workers(device, threads) as run:
         while state.step < state.settings.steps:
             begin = time.perf_counter()
-            loss, gradients = _gradients(state, draw, objective, dtype, run)
+            loss, gradients = _gradients(state, draw, objective, dtype, run, fill)
             size = _clip(gradients, state.settings.clip)
             if not math.isfinite(size):
                 raise TrainingError(
@@ -322,11 +324,10 @@ def _settle_precision(state: FitState, precision: str, device: torch.device) -> 
 
 
 def _gradients(
-    state: FitState, draw: Draw | Together, objective: Objective, dtype: torch.dtype, run: Map
+    state: FitState, draw: Draw | Together, objective: Objective, dtype: torch.dtype, run: Map, fill: Fill
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over the batch of the coming step, and its gradients."""
     settings = state.settings
-    perturb = parse(settings.perturb)
     parameters = state.optimizer.parameters
     device = parameters[0].device
     share = settings.batch if isinstance(draw, Together) or device.type != "cpu" else settings.share
@@ -338,7 +339,7 @@ def _gradients(
                 objective(*task.measured(state.denoiser(task.x, task.sigma, task.seen_by(state.denoiser))))
                 .view(count, -1)
                 .mean(1)
-                for count, task in _batches(settings, perturb, draw, state.step, items, device)
+                for count, task in _batches(settings, draw, state.step, items, device, fill)
             ]
             loss = torch.cat(losses)
             _check_finite(loss, state.step, items)
@@ -351,16 +352,16 @@ def _gradients(
 
 
 def _batches(
-    settings: FitSettings, perturb: Perturbation, draw: Draw | Together, step: int, items: range, device: torch.device
+    settings: FitSettings, draw: Draw | Together, step: int, items: range, device: torch.device, fill: Fill
 ) -> Iterator[tuple[int, Task]]:
     """Yield the number of items and what is to be learned from them, items of one shape together."""
-    shown = settings.network.given
+    perturb, shown = parse(settings.perturb), settings.network.given
     groups: dict[tuple[int, ...], list[Task]] = {}
     if isinstance(draw, Together):
         seed = int(np.random.default_rng([settings.seed, step]).integers(2**63))
         generator = torch.Generator(device).manual_seed(seed)
         for signals in draw.draw(generator):
-            yield len(signals), joined(list(tasks(signals, perturb, generator, shown=shown)))
+            yield len(signals), joined(list(tasks(signals, perturb, generator, shown=shown, fill=fill)))
         return
     for item in items:
         source = np.random.default_rng([settings.seed, step, item])

@@ -28,7 +28,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from unperturb.model.given import BLIND, Given, show
+from unperturb.model.filling import filled
+from unperturb.model.given import BLIND, Fill, Given, show
 from unperturb.model.level import Range, draw_whole
 from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturbation, Perturbed, stacked
 
@@ -114,7 +115,9 @@ def says_all(perturbation: Perturbation) -> bool:
     return isinstance(perturbation, Gaussian)
 
 
-def tasks(clean: Tensor, perturb: Perturbation, generator: torch.Generator, *, shown: bool) -> Iterator[Task]:
+def tasks(
+    clean: Tensor, perturb: Perturbation, generator: torch.Generator, *, shown: bool, fill: Fill = filled
+) -> Iterator[Task]:
     """Perturb clean signals, and yield what is to be learned from them; items of which alike much is known, together.
 
     Parameters
@@ -127,6 +130,8 @@ def tasks(clean: Tensor, perturb: Perturbation, generator: torch.Generator, *, s
         The source of randomness, on the device of the signals.
     shown
         Whether for a conditional network; if not, `perturb` is one that `says_all`.
+    fill
+        How to fill in what was erased.
     """
     drawn: dict[tuple[bool, bool], list[tuple[Tensor, Perturbed]]] = {}
     for part, items in _shared_out(clean, perturb, generator):
@@ -135,7 +140,7 @@ def tasks(clean: Tensor, perturb: Perturbation, generator: torch.Generator, *, s
     for found in drawn.values():
         signals, observed = torch.cat([items for items, _ in found]), stacked([made for _, made in found])
         if shown:
-            yield shown_task(signals, observed, generator)
+            yield shown_task(signals, observed, generator, fill)
         else:
             assert observed.sigma is not None
             sigma = observed.sigma
@@ -156,10 +161,10 @@ def _shared_out(
             yield part, items
 
 
-def shown_task(clean: Tensor, observed: Perturbed, generator: torch.Generator) -> Task:
+def shown_task(clean: Tensor, observed: Perturbed, generator: torch.Generator, fill: Fill = filled) -> Task:
     """Return the task of a conditional network, of clean signals and what was observed of them."""
     y, mask, noise_of_y = observed
-    seen = show(y, mask, noise_of_y)
+    seen = show(y, mask, noise_of_y, fill)
     chance, place, factor, turn = torch.rand(4, len(clean), generator=generator, device=clean.device)
     expected = seen.error.flatten(1).amax(1) if clean.ndim > 2 else VECTORS * seen.scale
     if clean.ndim > 2:
