@@ -21,6 +21,7 @@ must not depend on how items are batched calls once an item, with a generator se
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from functools import reduce
 from typing import Annotated, ClassVar, NamedTuple, Protocol, get_args, get_type_hints
@@ -334,7 +335,10 @@ class Jpeg(Process):
         if not clean.isfinite().all():
             raise UsageError("jpeg needs finite values; got NaN or infinity")
         qualities = draw_whole(self.quality, len(clean), generator).tolist()
-        return Perturbed(_each(jpeg_compressed, clean, qualities))
+        if len(clean) < 2:
+            return Perturbed(_each(jpeg_compressed, clean, qualities))
+        with ThreadPoolExecutor() as pool:  # the encoder runs on a processor, wherever the values are
+            return Perturbed(torch.stack(list(pool.map(jpeg_compressed, clean.cpu(), qualities))).to(clean))
 
 
 def stacked(parts: Sequence[Perturbed]) -> Perturbed:

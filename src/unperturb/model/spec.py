@@ -20,6 +20,7 @@ from dataclasses import MISSING, fields
 from difflib import get_close_matches
 
 from unperturb.errors import SpecError, UsageError
+from unperturb.model.camera import Camera
 from unperturb.model.coloured import Coloured
 from unperturb.model.erasure import Block, Erase, Line, Scratch
 from unperturb.model.level import Level, Limits, Range
@@ -44,7 +45,7 @@ PERTURBATIONS: Mapping[str, type[Process]] = {
     for kind in (
         *(Gaussian, Poisson, PoissonGaussian, Speckle, Coloured, Impulse),
         *(Erase, Block, Line, Scratch),
-        *(Blur, Downsample, Jpeg),
+        *(Blur, Downsample, Jpeg, Camera),
     )
 }
 """Every perturbation that a spec can name."""

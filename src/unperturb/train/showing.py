@@ -8,7 +8,8 @@ ends of `RANGE`. In a share of `UNSEEING` items x says nothing. There the answer
 it is what most people ask for, and the hardest.
 
 What was observed without noise will be kept as it is, so that errors count elsewhere alone. They are measured in units
-of what is to be expected, so that an image of which a tenth is missing teaches as much as one of which little is left.
+of what is to be expected, so that an image of which a tenth is missing teaches as much as one of which little is left,
+and one with little noise as much as one with a lot.
 This may depend on y, never on what is hidden, or the answer would no longer be a mean:
 
     w² = 1 / (1/σ² + 1/e²),        e: how far off y may be by itself (`Given.error`)
@@ -167,6 +168,8 @@ def shown_task(clean: Tensor, observed: Perturbed, generator: torch.Generator, f
     seen = show(y, mask, noise_of_y, fill)
     chance, place, factor, turn = torch.rand(4, len(clean), generator=generator, device=clean.device)
     expected = seen.error.flatten(1).amax(1) if clean.ndim > 2 else VECTORS * seen.scale
+    if mask is None and clean.ndim > 2:
+        expected = torch.minimum(expected, roughness(y))
     if clean.ndim > 2:
         told = seen.error * torch.exp(_per_item(2 * factor - 1, clean) * math.log(2))
         exact = (seen.mask > 0) if noise_of_y is not None else torch.zeros_like(seen.mask, dtype=torch.bool)
@@ -183,6 +186,26 @@ def shown_task(clean: Tensor, observed: Perturbed, generator: torch.Generator, f
         unit = unit * (1 - known.flatten(1).float().mean(1)).clamp(min=1e-3) ** 0.25
     again = (mask is not None) & (clean.ndim > 2) & ((chance >= UNSEEING) | (turn < 0.5))
     return Task(clean, x, sigma, seen, known, unit, unit, tuple(again.nonzero()[:, 0].tolist()))
+
+
+def roughness(values: Tensor) -> Tensor:
+    """Return about the standard deviation of the noise in signals, and of what looks like it: ``(batch,)``.
+
+    White noise of variance σ² has, as differences of neighbours along every axis, a variance of σ² · 2^axes; a smooth
+    signal has next to none there (Immerkær, "Fast noise variance estimation", 1996). Of the signal and of its means over
+    two neighbours the larger is taken, for noise that neighbours have in common.
+    """
+    found = []
+    for _ in range(2):
+        detail = values
+        for axis in range(2, values.ndim):
+            detail = detail.diff(dim=axis) if detail.shape[axis] > 1 else detail
+        found.append(detail.abs().flatten(1).mean(1) * math.sqrt(math.pi / 2) / 2 ** ((values.ndim - 2) / 2))
+        for axis in range(2, values.ndim):
+            half = values.shape[axis] // 2
+            if half:
+                values = values.narrow(axis, 0, 2 * half).unflatten(axis, (half, 2)).mean(axis + 1)
+    return torch.maximum(*found)
 
 
 def joined(tasks: Sequence[Task]) -> Task:
