@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from unperturb.errors import SpecError, UsageError
+from unperturb.model.camera import Camera
 from unperturb.model.coloured import Coloured
 from unperturb.model.erasure import Block, Erase, Line, Scratch
 from unperturb.model.level import Limits, Range
@@ -44,6 +45,7 @@ ONE_OF_EACH = [
     Blur(Range(0, 1.5)),
     Downsample(Range(1, 30)),
     Jpeg(Range(0, 100)),
+    Camera(Range(0, 6400), sharpening=0.5, smoothing=Range(0, 1), reduction=Range(1, 2)),
 ]
 ERASURES = Erase | Block | Line | Scratch
 SHAPES = [(3, 9), (3, 2, 9), (3, 3, 8, 11), (3, 1, 5, 6, 7), (0, 1, 8, 8)]

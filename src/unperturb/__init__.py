@@ -54,6 +54,7 @@ _HOMES = {
         "total_variance",
     ],
     "unperturb.model.checkpoint": ["bundled", "load", "save_model"],
+    "unperturb.model.camera": ["Camera"],
     "unperturb.model.coloured": ["Coloured"],
     "unperturb.model.denoiser": ["Card", "Conditioned", "Denoise", "Denoiser"],
     "unperturb.model.erasure": ["Block", "Erase", "Line", "Scratch"],

@@ -4,14 +4,16 @@ A sensor counts photons, one colour a pixel; what is read is brightened, given c
 and made smaller. Its noise is white only before all that. In the picture that is looked at it depends on the
 brightness, goes over several pixels, and is not the same in the three colours::
 
-    photograph x ── back to what the sensor saw ── mosaic ──┬── + noise ── develop ──┐
-                                                            └───────────── develop ──┴── difference: noise n of the photograph
+    x → what the sensor saw → mosaic ─┬─ + noise → developed ─┐
+                                      └──────────→ developed ─┴─ difference: noise n of the photograph
     y = x + n, within 0 … 1
 
 What developing does to the picture itself is in both branches, and is not to be undone: x stays what is looked for.
-JPEG, which comes last and may come twice, is a perturbation of its own: ``camera:iso=100..6400 + jpeg:quality=70..98``.
+JPEG, which comes last and may come twice, is a perturbation of its own:
 
-Of every item these are drawn: contrast, colour matrix, white balance, exposure, the way of demosaicking, the place in the
+    camera:iso=100..6400 + jpeg:quality=70..98
+
+Drawn for every item are contrast, colour matrix, white balance, exposure, the way of demosaicking, the place in the
 Bayer pattern, and how good the sensor is. Sources: Brooks et al., "Unprocessing images for learned raw denoising", CVPR
 2019, section 3, for the order of it and for read noise as it grows with shot noise; Guo et al., "Toward convolutional
 blind denoising of real photographs" (CBDNet), CVPR 2019, for the idea to send noise through the processor.
@@ -38,6 +40,8 @@ at ISO 100 has 1.7e-7, one of a telephone ten times as much: items go by a facto
 
 SPREAD = 3.3
 
+_USUAL_SHARPENING, _USUAL_SMOOTHING = Range(0, 1), Range(0, 2)
+
 EDGE = 4
 """Pixels at the border that demosaicking and sharpening see no neighbours of; images are continued by so many."""
 
@@ -46,18 +50,18 @@ EDGE = 4
 class Camera(Process):
     """Noise of a camera at the speed `iso`, as it looks in the finished photograph; mean about x, of no known level.
 
-    `sharpening` is the share of its fine detail that is added once more, `smoothing` the standard deviation in pixels of
-    the blur by which a camera's own noise reduction takes colour noise away (luminance a third of it), and `reduction`
-    by how much the picture was made smaller afterwards. Images of 1 or 3 channels, with values in [0, 1] in the curve of
-    sRGB.
+    `sharpening` is the share of its fine detail that is added once more, `smoothing` the standard deviation in pixels
+    of the blur by which a camera's own noise reduction takes colour noise away (luminance a third of it), and
+    `reduction` by how much the picture was made smaller afterwards. Images of 1 or 3 channels, with values in [0, 1] in
+    the curve of sRGB.
     """
 
     name: ClassVar[str] = "camera"
     space: ClassVar[tuple[int, int]] = (2, 2)
     mixes = True
     iso: Speed
-    sharpening: Amount = Range(0, 1)
-    smoothing: Amount = Range(0, 2)
+    sharpening: Amount = _USUAL_SHARPENING
+    smoothing: Amount = _USUAL_SMOOTHING
     reduction: Number = 1
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
@@ -65,9 +69,9 @@ class Camera(Process):
             raise UsageError(f"camera needs 1 or 3 channels; got {clean.shape[1]}")
         values = clean.clone()
         reductions = draw_whole(self.reduction, len(clean), generator).to(clean.device)
-        for factor in reductions.unique().tolist():
+        for factor in sorted(set(reductions.tolist())):
             items = reductions == factor
-            noise = self._noise(clean[items].float().clamp(0, 1), int(factor), generator)
+            noise = self._noise(clean[items].float().clamp(0, 1), factor, generator)
             values[items] = (clean[items] + noise).clamp(0, 1).to(clean)
         return Perturbed(values)
 

@@ -192,8 +192,8 @@ def roughness(values: Tensor) -> Tensor:
     """Return about the standard deviation of the noise in signals, and of what looks like it: ``(batch,)``.
 
     White noise of variance σ² has, as differences of neighbours along every axis, a variance of σ² · 2^axes; a smooth
-    signal has next to none there (Immerkær, "Fast noise variance estimation", 1996). Of the signal and of its means over
-    two neighbours the larger is taken, for noise that neighbours have in common.
+    signal has next to none there (Immerkær, "Fast noise variance estimation", 1996). Of the signal and of its means
+    over two neighbours the larger is taken, for noise that neighbours have in common.
     """
     found = []
     for _ in range(2):
@@ -202,9 +202,8 @@ def roughness(values: Tensor) -> Tensor:
             detail = detail.diff(dim=axis) if detail.shape[axis] > 1 else detail
         found.append(detail.abs().flatten(1).mean(1) * math.sqrt(math.pi / 2) / 2 ** ((values.ndim - 2) / 2))
         for axis in range(2, values.ndim):
-            half = values.shape[axis] // 2
-            if half:
-                values = values.narrow(axis, 0, 2 * half).unflatten(axis, (half, 2)).mean(axis + 1)
+            if values.shape[axis] > 1:
+                values = values.unfold(axis, 2, 2).mean(-1)
     return torch.maximum(*found)
 
 

@@ -1,0 +1,183 @@
+"""A camera's noise: every stage has its inverse, and noise goes through all of them as a camera's does."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from unperturb.errors import UsageError
+from unperturb.model import camera as module
+from unperturb.model import isp
+from unperturb.model.camera import Camera
+from unperturb.model.spec import parse
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=seeded(seed))
+
+
+def smooth(batch: int, side: int = 32, channels: int = 3) -> torch.Tensor:
+    """Photographs without detail: waves of some grays and colours."""
+    line = torch.linspace(0, 2, side)
+    down, across = line[:, None], line[None, :]
+    waves = [0.5 + 0.3 * torch.sin(down * (channel + 1) + across) for channel in range(channels)]
+    return torch.stack(waves).expand(batch, -1, -1, -1).clone()
+
+
+# --- The stages -------------------------------------------------------------------------------------------------------
+
+
+def test_gamma_is_that_of_srgb_and_has_its_inverse():
+    """The reference points are those of IEC 61966-2-1. Break: 2.2 in place of 2.4."""
+    values = images(2, 3, 8, 8).double()
+    torch.testing.assert_close(isp.with_gamma(isp.without_gamma(values)), values, atol=1e-9, rtol=0)
+    known = torch.tensor([0.0, 0.0031308, 0.2140411, 1.0]).double()
+    torch.testing.assert_close(isp.with_gamma(known), torch.tensor([0, 0.04045, 0.5, 1]).double(), atol=1e-5, rtol=0)
+    assert (isp.with_gamma(torch.tensor([-1.0])) == 0).all()
+
+
+def test_tone_is_an_s_and_has_its_inverse():
+    """At full contrast it is 3x² − 2x³ (Brooks et al.); whatever the contrast, black, middle and white stay."""
+    values, contrast = images(5, 3, 16, 16).double(), torch.tensor([0.0, 0.2, 0.5, 0.8, 0.9]).double()
+    toned = isp.with_tone(values, contrast)
+    torch.testing.assert_close(isp.without_tone(toned, contrast), values, atol=1e-9, rtol=0)
+    ends = torch.tensor([0.0, 0.5, 1.0]).double().view(1, 1, 1, 3).expand(5, 1, 1, 3)
+    torch.testing.assert_close(isp.with_tone(ends, contrast), ends)
+    full = isp.with_tone(values[:1], torch.ones(1).double())
+    torch.testing.assert_close(full, 3 * values[:1] ** 2 - 2 * values[:1] ** 3)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_a_mosaic_holds_red_green_green_blue(corner):
+    """Break: rows and columns of the corner exchanged (seen at the two greens' neighbours)."""
+    colours = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    raw = isp.mosaic(colours, torch.tensor([corner]))[0, 0]
+    bayer = np.tile([[1, 2], [2, 3]], (3, 3))[corner[0] : corner[0] + 4, corner[1] : corner[1] + 4]
+    assert np.array_equal(raw.numpy(), bayer)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_demosaicking_undoes_the_mosaic_of_what_is_even_or_rises_evenly(corrected):
+    """Both methods are exact where every colour is a plane, and keep what the sensor saw.
+
+    Breaks: red and blue exchanged at green; the kernel of rows used for columns.
+    """
+    corner = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    which = torch.full((4,), corrected)
+    row, column = torch.arange(12.0)[:, None], torch.arange(10.0)[None, :]
+    # The same slope in all three: the second method takes what one colour does to be what the others do.
+    plane = torch.stack([0.1 * channel + 0.02 * row + 0.03 * column for channel in range(3)]).expand(4, -1, -1, -1)
+    inside = (..., slice(2, -2), slice(2, -2))
+    found = isp.demosaic(isp.mosaic(plane, corner), corner, which)
+    torch.testing.assert_close(found[inside], plane[inside], atol=1e-5, rtol=0)
+    noise = images(4, 3, 12, 10)
+    raw = isp.mosaic(noise, corner)
+    assert torch.equal(isp.mosaic(isp.demosaic(raw, corner, which), corner), raw)
+
+
+def test_developing_undoes_what_brings_a_photograph_to_the_sensor():
+    """But for what demosaicking takes, of which an even photograph has none, and what the sensor's range cuts off."""
+    settings = module._Darkroom.drawn(images(40, 3, 4, 4), seeded())
+    even = (0.05 + 0.5 * images(40, 3, 1, 1)).expand(-1, -1, 12, 12)
+    raw = settings.raw(even)
+    kept = (raw.flatten(1).amax(1) < 1) & (raw.flatten(1).amin(1) > 0)
+    assert kept.sum() > 15
+    again = settings.developed(isp.mosaic(raw, settings.corner))
+    torch.testing.assert_close(again[kept], even[kept], atol=1e-4, rtol=0)
+    white = settings.developed(isp.mosaic(settings.raw(torch.ones(40, 3, 12, 12)), settings.corner))
+    assert ((white - 1).abs() < 1e-3).flatten(1).all(1).sum() > 10
+
+
+# --- Noise ------------------------------------------------------------------------------------------------------------
+
+
+def test_raw_noise_is_shot_and_read_noise():
+    """Variance rises with brightness by `SHOT` · iso. Break: the standard deviation where the variance belongs."""
+    settings = module._Darkroom.drawn(torch.zeros(1, 3, 4, 4), seeded(3))
+    slope = module.SHOT * 3200 * module.SPREAD ** (2 * float(settings.quality[0, 0]) - 1)
+    found = []
+    for seen in (0.0, 0.5):
+        values = torch.full((1, 1, 512, 512), seen)
+        noise = settings.sensor_noise(values, torch.tensor([3200.0]), seeded(4))
+        assert abs(float(noise.mean())) < 1e-3
+        found.append(float(noise.square().mean()))
+    assert math.isclose(found[1] - found[0], 0.5 * slope, rel_tol=0.03)
+    assert 0 < found[0] < 0.5 * slope
+
+
+def test_noise_in_a_photograph_is_a_cameras():
+    """It is stronger the faster the film, neighbours and colours have it in common, and it is no one level.
+
+    Breaks: noise after demosaicking; noise of all three colours at every pixel.
+    """
+    clean = smooth(24)
+    levels = [(Camera(iso)(clean, seeded(5)).values - clean).square().mean() for iso in (100, 400, 1600, 6400)]
+    assert all(2 < float(high / low) < 6 for low, high in pairwise(levels))
+    noise = Camera(1600, sharpening=0, smoothing=0)(clean, seeded(6)).values - clean
+    assert 0.2 < common(noise[..., 1:], noise[..., :-1]) < 0.7
+    assert 0.2 < common(noise[..., 1:, :], noise[..., :-1, :]) < 0.7
+    assert common(noise[:, 0], noise[:, 1]) < -0.1  # what a colour matrix takes from one colour it gives another
+    level = noise.square().flatten(1).mean(1).sqrt()
+    assert level.max() > 2 * level.min()
+
+
+def test_smoothing_and_sharpening_are_of_noise():
+    clean = smooth(16)
+    plain, soft, crisp = (
+        Camera(1600, sharpening=sharpening, smoothing=smoothing)(clean, seeded(7)).values - clean
+        for sharpening, smoothing in ((0, 0), (0, 2), (1, 0))
+    )
+    assert soft.square().mean() < 0.7 * plain.square().mean() < 0.5 * crisp.square().mean()
+    assert common(soft[..., 1:], soft[..., :-1]) > common(plain[..., 1:], plain[..., :-1])
+
+
+def test_a_picture_made_smaller_has_less_noise():
+    clean = smooth(16)
+    whole, half = ((Camera(1600, reduction=by)(clean, seeded(8)).values - clean).square().mean() for by in (1, 2))
+    assert half < 0.7 * whole
+
+
+def test_gray_photographs_have_the_luminance_of_the_noise():
+    clean = smooth(16, channels=1)
+    noise = Camera(1600)(clean, seeded(9)).values - clean
+    colour = Camera(1600)(clean.expand(-1, 3, -1, -1), seeded(9)).values - clean
+    torch.testing.assert_close(noise, colour.mean(1, keepdim=True), atol=1e-5, rtol=0)
+
+
+def test_what_a_camera_does_to_the_picture_is_not_noise():
+    """Fine detail, which demosaicking spoils, comes back as it is where there is no noise."""
+    clean = images(6, 3, 20, 20)
+    assert torch.equal(Camera(0)(clean, seeded()).values, clean)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (2, 1, 3, 40), (2, 3, 5, 2)], ids=str)
+def test_small_pictures_have_noise_as_well(shape):
+    clean = torch.full(shape, 0.4)
+    noisy = Camera(3200, reduction=2)(clean, seeded()).values
+    assert noisy.isfinite().all()
+    assert not torch.equal(noisy, clean)
+
+
+def test_it_is_written_as_one_spec():
+    text = "camera:iso=100..6400,sharpening=0..1,smoothing=0..2,reduction=1 + jpeg:quality=70..98"
+    assert str(parse("camera:iso=100..6400 + jpeg:quality=70..98")) == text
+    noisy, mask, sigma = parse(text)(images(3, 3, 24, 24), seeded())
+    assert noisy.shape == (3, 3, 24, 24)
+    assert mask is None
+    assert sigma is None
+
+
+def test_what_is_no_photograph_is_refused():
+    with pytest.raises(UsageError, match="camera needs 1 or 3 channels; got 2"):
+        Camera(100)(images(1, 2, 8, 8), seeded())
+
+
+def common(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the correlation of two noises of mean 0."""
+    return float((one * other).mean() / (one.square().mean() * other.square().mean()).sqrt())
