@@ -27,7 +27,9 @@ from unperturb.infer.sample import sample
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.network import VectorNetSettings
 from unperturb.model.spec import parse
-from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.train.fit import fit
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
 
 SIDE, BLUR = 8, 0.1
 ITEMS = 256

@@ -17,12 +17,16 @@ from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import UNetSettings, VectorNetSettings, build
 from unperturb.model.spec import parse
-from unperturb.train import run as run_module
-from unperturb.train.fit import FitSettings, FitState, Together, fit
+from unperturb.train import validate as validate_module
+from unperturb.train.fit import Together, fit
+from unperturb.train.material import crops
 from unperturb.train.objective import FLOOR, squared_error
 from unperturb.train.optimizer import Optimizer, is_inner, orthogonalised
-from unperturb.train.run import LEVELS, Habits, RunFiles, crops, train_model
+from unperturb.train.run import Habits, RunFiles, train_model
+from unperturb.train.settings import FitSettings
 from unperturb.train.showing import joined, tasks
+from unperturb.train.state import FitState
+from unperturb.train.validate import LEVELS
 
 LINE = FitSettings(
     "gaussian:sigma=0.5", VectorNetSettings(2, 16, 2), steps=40, batch=8, share=3, rate=3e-3, warmup=3, average=0.9
@@ -693,6 +697,6 @@ def test_validation_of_many_images_at_once_is_that_of_each(perturb, sigma):
     denoiser = FitState.start(replace(IMAGES, perturb=perturb)).denoiser
     clean = list(torch.rand(9, 1, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
     cpu = torch.device("cpu")
-    alone = [run_module._error(denoiser, [image], [seed], sigma, cpu)[0] for seed, image in enumerate(clean)]
+    alone = [validate_module._error(denoiser, [image], [seed], sigma, cpu)[0] for seed, image in enumerate(clean)]
     assert len(set(alone)) == 9
-    np.testing.assert_allclose(run_module._error(denoiser, clean, list(range(9)), sigma, cpu), alone, rtol=1e-4)
+    np.testing.assert_allclose(validate_module._error(denoiser, clean, list(range(9)), sigma, cpu), alone, rtol=1e-4)

@@ -30,8 +30,10 @@ from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import PRESETS, NetworkSettings, UNetSettings, VectorNetSettings
 from unperturb.model.spec import PERTURBATIONS, parse
-from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.train.fit import fit
 from unperturb.train.run import Habits, RunFiles, train_model
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
 
 
 def assert_within_4_se(per_item: Tensor, stated: float) -> None:

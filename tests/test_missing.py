@@ -25,8 +25,10 @@ from unperturb.model.filling import filled
 from unperturb.model.given import BLIND, ELSEWHERE, ERRORS, show
 from unperturb.model.network import NetworkSettings, UNetSettings, VectorNetSettings
 from unperturb.model.spec import parse
-from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.train.fit import fit
+from unperturb.train.settings import FitSettings
 from unperturb.train.showing import joined, shown_task
+from unperturb.train.state import FitState
 
 SPACES = [(17,), (13, 10), (1, 9), (7, 5, 6)]
 """Of signals with 1 to 3 axes, no size of which is a power of two."""

@@ -15,8 +15,10 @@ from unperturb.app.lab.points import POINT_SETS, mixture
 from unperturb.errors import UsageError
 from unperturb.model.checkpoint import load, read_tensors, write_tensors
 from unperturb.model.network import VectorNetSettings
-from unperturb.train.fit import FORMAT, FitSettings, FitState, fit
+from unperturb.train.fit import fit
 from unperturb.train.objective import FLOOR, OBJECTIVES, absolute_error
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FORMAT, FitState
 
 LINE = FitSettings("gaussian:sigma=0.5", VectorNetSettings(2, 16, 2), steps=3, batch=8, share=4, rate=3e-3)
 SIGMA = 1.2

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from unperturb.data import patches as module
-from unperturb.data.crops import Crops
 from unperturb.data.patches import LUMINANCE, Patches, Preparation, open_patches
 from unperturb.errors import FileError, TrainingError, UsageError
+from unperturb.train.crops import Crops
 
 
 def picture(height: int = 40, width: int = 56, channels: int = 3, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,9 @@ import torch
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.network import VectorNetSettings
-from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.train.fit import fit
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
 
 MEANS = ((0.0, -2.0), (0.4, 2.0), (1.5, 0.0), (-1.5, 0.5))
 WEIGHTS = (0.3, 0.3, 0.2, 0.2)

@@ -70,7 +70,9 @@ _HOMES = {
     ],
     "unperturb.model.row_model": ["RowModel", "load_rows", "save_rows"],
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
-    "unperturb.train.fit": ["FitSettings", "FitState", "Progress", "fit"],
+    "unperturb.train.fit": ["Progress", "fit"],
+    "unperturb.train.settings": ["FitSettings"],
+    "unperturb.train.state": ["FitState"],
     "unperturb.train.objective": ["OBJECTIVES", "absolute_error", "squared_error"],
     "unperturb.train.run": ["Habits", "Report", "RunFiles", "train_model"],
 }  # fmt: skip

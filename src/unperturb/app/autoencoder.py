@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from unperturb.errors import UsageError
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import VectorNet, VectorNetSettings
-from unperturb.train.fit import FitSettings, FitState, fit
+from unperturb.train.fit import fit
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin

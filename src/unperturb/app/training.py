@@ -20,8 +20,9 @@ from unperturb.model.machine import choose_device
 from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.model.perturbation import Perturbation
 from unperturb.model.spec import parse
-from unperturb.train.fit import FitSettings
-from unperturb.train.run import Habits, Material, RunFiles, train_model
+from unperturb.train.material import Material
+from unperturb.train.run import Habits, RunFiles, train_model
+from unperturb.train.settings import FitSettings
 
 Show = Callable[..., None]
 

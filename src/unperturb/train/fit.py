@@ -15,15 +15,11 @@ On a processor each thread works through its own few items with single-threaded 
 operation among threads wait for the slowest of them hundreds of times a step; this way waits once.
 """
 
-import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,18 +27,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unperturb.errors import TrainingError, UsageError
-from unperturb.model.checkpoint import fill, read_tensors, write_tensors
-from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.filling import filled
 from unperturb.model.given import Fill
-from unperturb.model.machine import Map, Replayed, choose_device, choose_precision, workers
-from unperturb.model.network import NetworkSettings, UNetSettings, VectorNetSettings, describe, recall
+from unperturb.model.machine import Map, Replayed, choose_precision, workers
+from unperturb.model.network import VectorNetSettings
 from unperturb.model.spec import parse
 from unperturb.train.objective import OBJECTIVES, Objective
-from unperturb.train.optimizer import Optimizer
-from unperturb.train.showing import Task, joined, says_all, tasks
-
-FORMAT = "unperturb-state-1"
+from unperturb.train.settings import FitSettings
+from unperturb.train.showing import Task, joined, tasks
+from unperturb.train.state import FitState
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float32]]
 """``draw(generator, item) -> clean signal (channel, *space) or (feature,)`` for one item of a batch.
@@ -60,185 +53,6 @@ class Together:
     """
 
     draw: Callable[[torch.Generator], Sequence[Tensor]]
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """All that training has to be told.
-
-    Attributes
-    ----------
-    perturb
-        Spec of the perturbation. Gaussian noise is what every denoiser takes away; for anything else the network is
-        made conditional: it is shown the perturbed signal beside the noisy one (`unperturb.train.showing`).
-    network
-        Architecture and size.
-    steps
-        Updates of the weights.
-    batch
-        Items a step.
-    share
-        Items that one thread works on at once.
-    rate
-        Learning rate.
-    warmup
-        Steps over which the rate rises to it.
-    decay
-        Share of all steps, at the end, over which it falls linearly to zero. A run can be made longer as long as this
-        has not begun.
-    average
-        How slowly the running average of the weights follows them.
-    clip
-        Largest norm of the gradient of all weights together.
-    seed
-        Of everything random.
-    patch_size
-        Height and width of the crops of images.
-    gray
-        Share of the crops whose colour is reduced to luminance, for a network that takes colour.
-    data
-        Names what is trained on, so that no run is resumed on other data.
-    objective
-        What is made small: "squared", which makes the network the posterior mean, or "absolute", the median.
-    """
-
-    perturb: str
-    network: NetworkSettings = field(default_factory=UNetSettings)
-    steps: int = 10_000
-    batch: int = 4
-    share: int = 2
-    rate: float = 1e-3
-    warmup: int = 100
-    decay: float = 0.4
-    average: float = 0.999
-    clip: float = 1.0
-    seed: int = 0
-    patch_size: int = 96
-    gray: float = 0.5
-    data: str = ""
-    objective: str = "squared"
-
-    def __post_init__(self) -> None:
-        if not says_all(parse(self.perturb)):
-            object.__setattr__(self, "network", replace(self.network, given=True))
-        if self.objective not in OBJECTIVES:
-            raise UsageError(f"the objective is one of {', '.join(OBJECTIVES)}; got {self.objective!r}")
-        if min(self.seed, self.warmup) < 0:
-            raise UsageError(f"seed and warmup are at least 0; got {self.seed} and {self.warmup}")
-        if min(self.steps, self.batch, self.share, self.patch_size) < 1:
-            raise UsageError("steps, batch, share and patch_size are at least 1")
-        if not (
-            self.rate > 0 and self.clip > 0 and 0 <= self.decay <= 1 and 0 <= self.average < 1 and 0 <= self.gray <= 1
-        ):
-            raise UsageError("rate and clip are above 0, decay and gray lie in 0..1, average in 0..1 without 1")
-
-    def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        left = (self.steps - step) / max(1.0, self.decay * self.steps)
-        return self.rate * min(1.0, (step + 1) / (self.warmup + 1), left)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values only, ready for JSON."""
-        return {**asdict(self), "network": describe(self.network)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "FitSettings":
-        """Read what `as_dict` has written."""
-        return cls(**{**values, "network": recall(values["network"])})
-
-
-@dataclass
-class FitState:
-    """All that the next step depends on. The one thing here that changes.
-
-    Attributes
-    ----------
-    settings
-        What was asked for.
-    denoiser
-        The weights that are trained.
-    averaged
-        Their running average.
-    optimizer
-        With its moments.
-    step
-        Steps done.
-    seconds
-        Spent on them.
-    precision
-        What the run computes in, once its first step has settled it; a run that is taken up again stays with it.
-    """
-
-    settings: FitSettings
-    denoiser: Denoiser
-    averaged: Denoiser
-    optimizer: Optimizer
-    step: int = 0
-    seconds: float = 0.0
-    precision: str = ""
-
-    @classmethod
-    def start(
-        cls, settings: FitSettings, weights: Denoiser | None = None, device: torch.device | None = None
-    ) -> "FitState":
-        """Begin a run, from fresh weights or from those of a denoiser with the same network.
-
-        A conditional network may begin with the weights of one that is not, and takes no notice of what it is shown
-        until it has learned to.
-
-        Raises
-        ------
-        UsageError
-            Where that denoiser has another network.
-        """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            denoiser = Denoiser(Card(settings.network, perturbation=str(parse(settings.perturb))))
-        if weights is not None:
-            _begin_with(denoiser, weights)
-        denoiser = denoiser.to(device or choose_device("cpu"))
-        if isinstance(settings.network, UNetSettings) and settings.network.dims == 2:
-            denoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        averaged = copy.deepcopy(denoiser).requires_grad_(False)
-        return cls(settings, denoiser, averaged, Optimizer(denoiser.network))
-
-    def save(self, path: str | Path) -> None:
-        """Write the state, whole or not at all.
-
-        Raises
-        ------
-        FileError
-            Where it cannot be written.
-        """
-        tensors = {f"weights.{key}": value for key, value in self.denoiser.network.state_dict().items()}
-        tensors |= {f"average.{key}": value for key, value in self.averaged.network.state_dict().items()}
-        tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.state().items()}
-        header = {"settings": self.settings.as_dict(), "step": self.step, "seconds": self.seconds}
-        header["precision"] = self.precision
-        stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_tensors(path, FORMAT, stored, {"state": json.dumps(header)})
-
-    @classmethod
-    def resume(cls, path: str | Path, settings: FitSettings, device: torch.device | None = None) -> "FitState":
-        """Take up a run where `save` left it.
-
-        Raises
-        ------
-        ModelError
-            Where the file is not the state of a run.
-        UsageError
-            Where `settings` are not those of the run. The number of steps may differ as long as the final decay of the
-            learning rate has not begun, by either.
-        """
-        tensors, texts = read_tensors(path, FORMAT)
-        header = json.loads(texts["state"])
-        _check_same(FitSettings.from_dict(header["settings"]), settings, header["step"], path)
-        state = cls.start(settings, device=device)
-        for prefix, network in (("weights.", state.denoiser.network), ("average.", state.averaged.network)):
-            fill(network, _under(prefix, tensors), path)
-        state.optimizer.restore(_under("optimizer.", tensors), header["step"])
-        state.step, state.seconds, state.precision = header["step"], header["seconds"], header.get("precision", "")
-        return state
 
 
 @dataclass(frozen=True)
@@ -373,20 +187,6 @@ def _batches(
         yield len(group), joined(group).to(device)
 
 
-def _begin_with(denoiser: Denoiser, weights: Denoiser) -> None:
-    """Fill a denoiser with the weights of another."""
-    was, now = weights.card.network, denoiser.card.network
-    if was == now:
-        denoiser.load_state_dict(weights.state_dict())
-    elif isinstance(was, UNetSettings) and replace(was, given=True) == now:
-        known, head = weights.state_dict(), "network.head.weight"
-        wider = torch.zeros_like(denoiser.state_dict()[head])
-        wider[:, : known[head].shape[1]] = known[head]
-        denoiser.load_state_dict({**known, head: wider})
-    else:
-        raise UsageError("the model to start from has another network than the one to train")
-
-
 def _check_finite(loss: Tensor, step: int, items: range) -> None:
     finite = loss.isfinite()
     if not finite.all():
@@ -409,19 +209,3 @@ def _follow(state: FitState) -> None:
     """Move the running average towards the weights; early on it follows faster, so as to forget the beginning."""
     weight = 1 - min(state.settings.average, (state.step + 1) / (state.step + 10))
     torch._foreach_lerp_(list(state.averaged.parameters()), list(state.denoiser.parameters()), weight)
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _check_same(old: FitSettings, new: FitSettings, step: int, path: str | Path) -> None:
-    was, now = old.as_dict(), new.as_dict()
-    changed = [key for key in now if was[key] != now[key]]
-    if changed == ["steps"] and step <= (1 - new.decay) * min(old.steps, new.steps):
-        return
-    if changed:
-        differences = ", ".join(f"{key} {was[key]}, not {now[key]}" for key in changed)
-        raise UsageError(
-            f"the run in {path} has other settings ({differences}); resume it with its own, or start a new run"
-        )

@@ -15,7 +15,7 @@ from torch import Tensor
 from unperturb.app.lab.learn import Learned, Show, as_tensor, learn, noisy, perturbation
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
-from unperturb.train.fit import FitSettings
+from unperturb.train.settings import FitSettings
 
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """Noise levels at which a model's card states its validation error."""

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from unperturb.app.lab.points import PointSet
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import VectorNetSettings
-from unperturb.train.fit import Draw, FitSettings, FitState, fit
+from unperturb.train.fit import Draw, fit
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
 
 Show = Callable[[int, int, str], None]
 """``show(done, total, note)``: how far training is."""

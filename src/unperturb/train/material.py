@@ -1,0 +1,73 @@
+"""Clean signals to learn from, and how a batch of them is drawn."""
+
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unperturb.data.patches import Patches
+from unperturb.errors import UsageError
+from unperturb.model.network import UNetSettings
+from unperturb.train.crops import Crops
+from unperturb.train.fit import Draw, Together
+from unperturb.train.settings import FitSettings
+
+
+class Material(Protocol):
+    """Clean signals to learn from, and to validate on: `data.patches.Patches`, `data.stretches.Stretches`."""
+
+    @property
+    def key(self) -> str:
+        """Names what went in, so that no run is resumed on other data."""
+
+    @property
+    def dims(self) -> int:
+        """Axes of space."""
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of the crops to validate on, falling: the largest that there is material for is taken."""
+
+    @property
+    def largest(self) -> int:
+        """The largest side of a crop that there is material for; 0 where there is none at all."""
+
+    def __len__(self) -> int: ...
+
+    def of(self, *, held_out: bool) -> Self:
+        """Return what is held out for validation, or the rest."""
+
+    def at_least(self, size: int) -> Self:
+        """Return the pieces from which a crop of this size can be taken; `TrainingError` where there are none."""
+
+    def crop(self, generator: np.random.Generator, size: int, *, gray: bool) -> NDArray[np.float32]:
+        """Take a crop at random, ``(channel, *space)``."""
+
+    def centre(self, index: int, size: int, *, gray: bool) -> NDArray[np.float32]:
+        """Return the middle of one piece, ``(channel, *space)``."""
+
+
+def crops(settings: FitSettings, material: Material, device: torch.device | None = None) -> Draw | Together:
+    """Return the `draw` that training asks for: crops, of images in colour the first of each batch in gray.
+
+    On a GPU images lie in its memory, and a batch is taken there as a whole.
+    """
+    network = settings.network
+    if not isinstance(network, UNetSettings) or network.dims != material.dims:
+        kind = "images are" if material.dims == 2 else "signals are"
+        raise UsageError(f"{kind} learned by a network with {material.dims} space dimensions")
+    material = material.at_least(settings.patch_size)
+    n_gray = settings.batch if network.channels == 1 else round(settings.gray * settings.batch)
+    if device is not None and device.type != "cpu" and isinstance(material, Patches):
+        return together(material, settings, n_gray, device)
+    return lambda generator, item: material.crop(generator, settings.patch_size, gray=item < n_gray)
+
+
+def together(material: Patches, settings: FitSettings, n_gray: int, device: torch.device) -> Together:
+    """Return what draws whole batches of crops on a device, so many of them in gray."""
+    images = Crops.of(material, device)
+    counts = [(count, gray) for count, gray in ((n_gray, True), (settings.batch - n_gray, False)) if count]
+    return Together(
+        lambda generator: [images.draw(count, settings.patch_size, generator, gray=gray) for count, gray in counts]
+    )
