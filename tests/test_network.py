@@ -12,18 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unperturb.errors import ModelError, UsageError
+from unperturb.model.layout import as_map, shuffle, unshuffle
 from unperturb.model.network import (
     PRESETS,
     UNet,
     UNetSettings,
     VectorNet,
     VectorNetSettings,
-    as_map,
     build,
     describe,
     recall,
-    shuffle,
-    unshuffle,
 )
 
 slow_machine = settings(max_examples=25, deadline=None)

@@ -28,6 +28,7 @@ from torch.nn import functional
 from unperturb.errors import ModelError, UsageError
 from unperturb.model import winograd
 from unperturb.model.given import Given
+from unperturb.model.layout import arranged, as_map, luminance_basis, padded, shuffle, unshuffle
 
 
 class Network(Protocol):
@@ -162,7 +163,7 @@ class UNet(nn.Module):
         self.tail = _convolution(dims, widths[0], settings.channels * phases)
         with torch.no_grad():
             self.tail.weight.mul_(0.1)  # the untrained network all but returns its input
-        self.register_buffer("_basis", _luminance_basis(settings.channels), persistent=False)
+        self.register_buffer("_basis", luminance_basis(settings.channels), persistent=False)
 
     def forward(self, x: Tensor, sigma: Tensor, given: Given | None = None) -> Tensor:
         """Estimate the clean signal.
@@ -194,14 +195,14 @@ class UNet(nn.Module):
         shape = x.shape[2:]
         level = as_map(sigma, x)
         if given is None:
-            x, level = (_padded(values, self.settings.multiple) for values in (x, level))
+            x, level = (padded(values, self.settings.multiple) for values in (x, level))
             estimate = x - self._noise(x, level)
         else:
             # Of 0 and 0, y is taken.
             share = (given.error / torch.hypot(given.error, level).clamp(min=1e-30)).square()
             blend = share * x + (1 - share) * given.values
             parts = (blend, share.sqrt() * level, given.values, given.mask * given.scale.view(-1, *(1,) * (x.ndim - 1)))
-            blend, level, shown, mask = (_padded(values, self.settings.multiple) for values in parts)
+            blend, level, shown, mask = (padded(values, self.settings.multiple) for values in parts)
             estimate = blend - self._noise(blend, level, shown, mask)
         index: tuple[Any, ...] = (..., *(slice(length) for length in shape))
         return estimate[index]
@@ -212,7 +213,7 @@ class UNet(nn.Module):
         basis = self._basis if channels == self.settings.channels else self._basis.new_ones(1, 1)
         # Signals and maps take turns: x, its level, then y, its mask.
         maps = [self._in_basis(seen, basis) if turn % 2 == 0 else seen for turn, seen in enumerate((x, *rest))]
-        features = self.head(_arranged(unshuffle(torch.cat(maps, 1), factor)))
+        features = self.head(arranged(unshuffle(torch.cat(maps, 1), factor)))
         kept = []
         for encode, down in zip(self.encode, self.down, strict=True):
             features = encode(features)
@@ -314,78 +315,11 @@ class Convolution2d(nn.Conv2d):
         return super().forward(x)
 
 
-def unshuffle(x: Tensor, factor: int) -> Tensor:
-    """Turn blocks of pixels into channels: ``(batch, channel * factor**dims, *space / factor)``."""
-    dims = x.ndim - 2
-    split = [part for length in x.shape[2:] for part in (length // factor, factor)]
-    x = x.reshape(*x.shape[:2], *split)
-    order = (0, 1, *range(3, 3 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2))
-    return x.permute(order).reshape(len(x), -1, *split[::2])
-
-
-def shuffle(x: Tensor, factor: int) -> Tensor:
-    """Undo `unshuffle`."""
-    dims = x.ndim - 2
-    x = x.reshape(len(x), -1, *(factor,) * dims, *x.shape[2:])
-    order = (
-        0,
-        1,
-        *(axis for pair in zip(range(2 + dims, 2 + 2 * dims), range(2, 2 + dims), strict=True) for axis in pair),
-    )
-    return x.permute(order).reshape(*x.shape[:2], *(length * factor for length in x.shape[2 + dims :]))
-
-
-def as_map(sigma: Tensor, x: Tensor) -> Tensor:
-    """Return a noise level as a map ``(batch, 1, *space)`` for `x`.
-
-    Raises
-    ------
-    UsageError
-        Where it is neither scalar, nor ``(batch,)``, nor such a map.
-    """
-    sigma = sigma.to(x)
-    if sigma.ndim == 1:
-        sigma = sigma.view(-1, *(1,) * (x.ndim - 1))
-    try:
-        return sigma.expand(len(x), 1, *x.shape[2:])
-    except RuntimeError:
-        raise UsageError(
-            f"sigma is one number, one an item, or a map (batch, 1, *space) for values of shape {tuple(x.shape)}; "
-            f"got shape {tuple(sigma.shape)}"
-        ) from None
-
-
 def _check_given(given: Given | None, wanted: bool) -> None:
     if wanted and given is None:
         raise ModelError("this model restores from an observation: bind it to one first, denoiser.given(y, mask)")
     if given is not None and not wanted:
         raise ModelError("this model takes noise alone, and nothing beside it can be given to it")
-
-
-def _padded(x: Tensor, multiple: int) -> Tensor:
-    """Continue `x` by its mirror image to a multiple along each axis of space; short axes are mirrored repeatedly."""
-    for axis in range(2, x.ndim):
-        length = x.shape[axis]
-        if length % multiple:
-            index = torch.arange(-(-length // multiple) * multiple, device=x.device)
-            period = max(2 * length - 2, 1)
-            index = index % period
-            x = x.index_select(axis, torch.minimum(index, (period - index).clamp(min=0)) if length > 1 else index)
-    return x
-
-
-def _luminance_basis(channels: int) -> Tensor:
-    """Orthonormal rows: the mean of the channels, then differences from it (Helmert's matrix)."""
-    rows = torch.ones(channels, channels, dtype=torch.float64).tril(1)
-    for index in range(1, channels):
-        rows[index] = torch.cat([torch.ones(index), torch.tensor([-float(index)]), torch.zeros(channels - index - 1)])
-    rows[0] = 1
-    return (rows / rows.norm(dim=1, keepdim=True)).float()
-
-
-def _arranged(x: Tensor) -> Tensor:
-    """Put channels last in memory, where convolutions of images are fastest."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x.contiguous()
 
 
 def _blocks(settings: UNetSettings, width: int) -> nn.Sequential:
