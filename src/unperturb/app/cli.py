@@ -17,6 +17,7 @@ VERBS = {
     "fit": "Train a denoiser on images.",
     "evaluate": "Measure how well a model restores clean images that are perturbed on purpose.",
     "calibrate": "Learn how wide intervals have to be, on clean images that are perturbed on purpose.",
+    "diagnose": "Tell what noise is in files, from them alone: how strong, how far it reaches, what else is wrong.",
     "info": "Tell models, machine, and what would be used.",
     "demo": "Show what this is about, in pictures: a photograph, points, small images, missing parts, few labels.",
 }

@@ -140,6 +140,44 @@ def curves(at: Sequence[float], heights: Sequence[Sequence[float]], caption: str
     )
 
 
+def plot(at: Sequence[float], points: Sequence[float], line: Sequence[float] | None, across: str, upwards: str) -> str:
+    """Return points, and a line over the same places where there is one, as a plot with both axes named."""
+    width, height, left, low_edge = 520, 320, 70, 46
+    heights = [*points, *(line or []), 0.0]
+    (low, high), (bottom, top) = (min(at), max(at)), (min(heights), max(heights))
+
+    def x(value: float) -> float:
+        return left + (value - low) / ((high - low) or 1.0) * (width - left - 14)
+
+    def y(value: float) -> float:
+        return height - low_edge - (value - bottom) / ((top - bottom) or 1.0) * (height - low_edge - 12)
+
+    marks = "".join(
+        f'<circle cx="{x(a):.1f}" cy="{y(p):.1f}" r="4" fill="#2b4c9b"/>' for a, p in zip(at, points, strict=True)
+    )
+    if line is not None:
+        path = " ".join(f"{x(a):.1f},{y(p):.1f}" for a, p in sorted(zip(at, line, strict=True)))
+        marks = f'<polyline points="{path}" fill="none" stroke="#b0306a" stroke-width="2"/>{marks}'
+    style = 'font-size="12" fill="#5b6275"'
+    ticks = "".join(
+        f'<text x="{x(value):.1f}" y="{height - 28}" text-anchor="middle" {style}>{value:.3g}</text>'
+        for value in (low, (low + high) / 2, high)
+    ) + "".join(
+        f'<text x="{left - 8}" y="{y(value) + 4:.1f}" text-anchor="end" {style}>{value:.2g}</text>'
+        for value in (bottom, (bottom + top) / 2, top)
+    )
+    axes = (
+        f'<line x1="{left}" x2="{width - 14}" y1="{y(bottom):.1f}" y2="{y(bottom):.1f}" stroke="#9aa1b3"/>'
+        f'<line x1="{left}" x2="{left}" y1="12" y2="{y(bottom):.1f}" stroke="#9aa1b3"/>'
+        f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle" {style}>{html.escape(across)}</text>'
+    )
+    return (
+        f'<figure><svg width="{width}" height="{height}" role="img" '
+        f'aria-label="{html.escape(f"{upwards} by {across}", quote=True)}">{axes}{marks}{ticks}</svg>'
+        f"<figcaption>{html.escape(f'{upwards} by {across}')}</figcaption></figure>"
+    )
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of words; the first is the heading."""
 

@@ -27,15 +27,27 @@ from numpy.typing import NDArray
 
 from unperturb.errors import UsageError
 
-_PATCH: Final = 8
+PATCH: Final = 8
+
+_rows, _columns = np.mgrid[:PATCH, :PATCH]
+_cosine = np.cos(np.pi * _rows * (2 * _columns + 1) / (2 * PATCH)) * np.sqrt(np.where(_rows == 0, 1, 2) / PATCH)
+
+ATOMS: Final = np.kron(_cosine, _cosine)
+"""The orthonormal cosine transform of a patch, ``(64, 64)``: a row for each pair of frequencies, over its pixels."""
+
+FREQUENCY: Final = (_rows + _columns).ravel()
+"""The sum of the two frequencies of each row, 0 … 14."""
+
 # Bands by u + v, the sum of a coefficient's two frequencies (0 … 14): 43 coefficients in the middle, 6 in the high one.
 _MID_FROM: Final = 5
 _HIGH_FROM: Final = 12
+MID: Final = (FREQUENCY >= _MID_FROM) & (FREQUENCY < _HIGH_FROM)
+HIGH: Final = FREQUENCY >= _HIGH_FROM
 _N_HIGH: Final = 6
-_MAX_PATCHES: Final = 60_000
+_MAXPATCHES: Final = 60_000
 # Patches this many pixels apart are independent, nearly, in the high band: white noise gives slopes with the error that
 # this count of them predicts, within a quarter.
-_APART: Final = 3
+APART: Final = 3
 _N_GROUPS: Final = 7
 # The groups cover the weakest three tenths of the patches: beyond them lie edges, whose ratio ρ is another.
 _WEAK_SHARE: Final = 0.3
@@ -93,9 +105,9 @@ def _channels(image: _Reals, channel_axis: int | None) -> list[_Reals]:
             "pass one plane, and name the axis that holds the channels."
         )
     planes = image[np.newaxis] if channel_axis is None else np.moveaxis(image, channel_axis, 0)
-    if min(planes.shape[1:]) < _PATCH:
+    if min(planes.shape[1:]) < PATCH:
         raise UsageError(
-            f"Noise cannot be estimated from fewer than {_PATCH} × {_PATCH} pixels, "
+            f"Noise cannot be estimated from fewer than {PATCH} × {PATCH} pixels, "
             f"and this image has {planes.shape[1]} × {planes.shape[2]}; give sigma itself."
         )
     return list(planes)
@@ -112,11 +124,11 @@ def _channel_sigma(plane: _Reals) -> float | None:
         return None
     plane = _without_margins(plane)
     stride = _stride(*plane.shape)
-    windows = np.lib.stride_tricks.sliding_window_view(plane, (_PATCH, _PATCH))[::stride, ::stride]
+    windows = np.lib.stride_tricks.sliding_window_view(plane, (PATCH, PATCH))[::stride, ::stride]
     patches = windows[_least_clipped(plane, low, high, stride)]  # (N, 8, 8)
     mid, high_band = _band_energies((patches.astype(np.float64) - low) / span)
-    n_independent = max(1.0, len(mid) * min(1.0, (stride / _APART) ** 2))
-    return span * float(np.sqrt(_crossing(*_groups(mid, high_band, n_independent))))
+    n_independent = max(1.0, len(mid) * min(1.0, (stride / APART) ** 2))
+    return span * float(np.sqrt(crossing(*groups(mid, high_band, n_independent))))
 
 
 def _without_margins(plane: _Reals) -> _Reals:
@@ -130,7 +142,7 @@ def _without_margins(plane: _Reals) -> _Reals:
         if rows.size == 0:
             continue
         inside = plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        if min(inside.shape) >= _PATCH:
+        if min(inside.shape) >= PATCH:
             plane = inside
     return plane
 
@@ -138,7 +150,7 @@ def _without_margins(plane: _Reals) -> _Reals:
 def _stride(height: int, width: int) -> int:
     """Step between patches that keeps their number bounded; odd, so that all phases of JPEG's 8 × 8 grid are met."""
     stride = 1
-    while -(-(height - _PATCH + 1) // stride) * -(-(width - _PATCH + 1) // stride) > _MAX_PATCHES:
+    while -(-(height - PATCH + 1) // stride) * -(-(width - PATCH + 1) // stride) > _MAXPATCHES:
         stride += 2
     return stride
 
@@ -150,33 +162,26 @@ def _least_clipped(plane: _Reals, low: float, high: float, stride: int) -> NDArr
     8 × 8 cell and the eight cells around it.
     """
     height, width = plane.shape
-    padded = np.pad((plane == low) | (plane == high), ((0, -height % _PATCH), (0, -width % _PATCH)))
+    padded = np.pad((plane == low) | (plane == high), ((0, -height % PATCH), (0, -width % PATCH)))
     # Rows first: that sum runs over whole lines of memory, and leaves an eighth for the other.
-    rows_of_cells = padded.reshape(-1, _PATCH, padded.shape[1]).sum(axis=1, dtype=np.uint8)
-    cells = rows_of_cells.reshape(len(rows_of_cells), -1, _PATCH).sum(axis=2)
+    rows_of_cells = padded.reshape(-1, PATCH, padded.shape[1]).sum(axis=1, dtype=np.uint8)
+    cells = rows_of_cells.reshape(len(rows_of_cells), -1, PATCH).sum(axis=2)
     around = np.lib.stride_tricks.sliding_window_view(np.pad(cells, 1), (3, 3)).sum(axis=(2, 3))
-    rows = np.arange(0, height - _PATCH + 1, stride) + _PATCH // 2
-    columns = np.arange(0, width - _PATCH + 1, stride) + _PATCH // 2
-    n_clipped = around[np.ix_(rows // _PATCH, columns // _PATCH)]
+    rows = np.arange(0, height - PATCH + 1, stride) + PATCH // 2
+    columns = np.arange(0, width - PATCH + 1, stride) + PATCH // 2
+    n_clipped = around[np.ix_(rows // PATCH, columns // PATCH)]
     usable: NDArray[np.bool_] = n_clipped <= np.quantile(n_clipped, 0.1)
     return usable
 
 
 def _band_energies(patches: _Floats) -> tuple[_Floats, _Floats]:
     """Mean square of the cosine coefficients of (N, 8, 8) patches in the middle and in the high band, each (N,)."""
-    k, x = np.mgrid[:_PATCH, :_PATCH]
-    cosine = np.cos(np.pi * k * (2 * x + 1) / (2 * _PATCH)) * np.sqrt(np.where(k == 0, 1, 2) / _PATCH)
-    atoms = np.kron(cosine, cosine)  # (64, 64): one row per pair of frequencies
-    total = (k + x).ravel()  # the same grid, read as the two frequencies
     flat = patches.reshape(len(patches), -1)
-    mid, high = (
-        np.square(flat @ atoms[band].T).mean(axis=1)
-        for band in ((total >= _MID_FROM) & (total < _HIGH_FROM), total >= _HIGH_FROM)
-    )
+    mid, high = (np.square(flat @ ATOMS[band].T).mean(axis=1) for band in (MID, HIGH))
     return mid, high
 
 
-def _groups(mid: _Floats, high: _Floats, n_independent: float) -> tuple[_Floats, _Floats, _Floats]:
+def groups(mid: _Floats, high: _Floats, n_independent: float) -> tuple[_Floats, _Floats, _Floats]:
     """Sort patches by `mid` and average both bands in groups, the weakest first and each larger than the one before.
 
     The first group holds √M of M independent patches: few enough to find a flat spot, enough that their mean is good
@@ -193,7 +198,7 @@ def _groups(mid: _Floats, high: _Floats, n_independent: float) -> tuple[_Floats,
     return mid_means, high_means, sizes * (n_independent / len(order))
 
 
-def _crossing(mid: _Floats, high: _Floats, sizes: _Floats) -> float:
+def crossing(mid: _Floats, high: _Floats, sizes: _Floats) -> float:
     """Fit high = a + ρ mid through the groups and return σ² = a / (1 − ρ), where the line meets high = mid.
 
     A mean of n squares of Gaussian values has 2/n of its own square as its variance: hence the weights. The slope is

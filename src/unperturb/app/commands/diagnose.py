@@ -1,0 +1,69 @@
+"""`unperturb diagnose`: what noise is in files, from them alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unperturb.app.options import echo_json, json_option
+from unperturb.app.progress import progress_line
+
+if TYPE_CHECKING:
+    from unperturb.app.diagnosing import Diagnosis
+    from unperturb.data.diagnosis import Measured
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--again", multiple=True, type=click.Path(exists=True, path_type=Path),
+    help="Second shots of the same things, files or folders in the same order; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="An HTML page with the plots, to write."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a page that is there already.")
+@json_option
+def diagnose(
+    inputs: tuple[Path, ...], again: tuple[Path, ...], output: Path | None, overwrite: bool, as_json: bool
+) -> None:
+    """Tell what noise is in INPUTS, image files or folders of them from one camera at one setting.
+
+    The answer is a perturbation spec, which --perturb of other commands takes, with 95 % intervals, and what follows
+    from it. Levels are in units where white is 1; those of float files in their own.
+    """
+    from unperturb.app.diagnosing import diagnose_files
+
+    with progress_line("diagnosing") as show:
+        found = diagnose_files(inputs, again, show)
+    if output is not None:
+        _write(found, inputs, output, overwrite=overwrite)
+    if as_json:
+        echo_json(found.as_dict())
+        return
+    for line in _lines(found):
+        click.echo(line)
+
+
+def _lines(found: "Diagnosis") -> list[str]:
+    noise = found.noise
+    lines = [found.spec, _line("sigma", noise.sigma, found.white), _line("gain", noise.gain, 1.0)]
+    lines += [_line("read", noise.read, found.white)]
+    if noise.whiteness is not None:
+        in_common = f"in common up to {noise.reach} pixels apart" if noise.correlated else "white"
+        lines.append(f"{'neighbours':<11}{in_common} (whiteness {noise.whiteness.value:.2f})")
+    return lines + [f"- {sentence}" for sentence in found.advice]
+
+
+def _line(name: str, measured: "Measured", white: float) -> str:
+    own = f"   {white * measured.value:.3g} of {white:g}" if white != 1 else ""
+    return f"{name:<11}{measured.value:.4g}  ({max(measured.low, 0.0):.4g} to {measured.high:.4g}){own}"
+
+
+def _write(found: "Diagnosis", inputs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
+    from unperturb.app.diagnosis_report import diagnosis_page
+    from unperturb.atomic import make_folder, whole
+
+    make_folder(output.parent)
+    with whole(output, overwrite=overwrite) as part:
+        part.write_text(diagnosis_page(found, ", ".join(map(str, inputs))), encoding="utf-8")

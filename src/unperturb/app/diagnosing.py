@@ -1,0 +1,210 @@
+"""From files to a diagnosis of their noise: what it is, as a spec that other commands take, and what follows from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.data.coloured import matching
+from unperturb.data.diagnosis import Measured, NoiseCurve, measure_noise
+from unperturb.data.faults import Faults, find_faults
+from unperturb.data.recording import image_files, read
+from unperturb.errors import FileError
+
+Planes = list[NDArray[np.float32]]
+
+MOST = 48
+"""Files that are looked at, spread evenly over all."""
+
+SIDE = 1600
+"""Pixels a side of every plane that are looked at, in its middle."""
+
+FAULTY = 3e-4
+"""Share of faulty pixels from which on they are spoken of: texture has some that look like it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What was found.
+
+    Attributes
+    ----------
+    files, looked_at
+        How many there are, and how many were looked at.
+    noise, faults
+        In units where white is 1 for files of integers, in their own for files of floats.
+    white
+        What 1 is in the files' own units.
+    spec
+        The perturbation, as other commands take it.
+    advice
+        Plain sentences.
+    """
+
+    files: int
+    looked_at: int
+    noise: NoiseCurve
+    faults: Faults
+    white: float
+    spec: str
+    advice: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values only, ready for JSON."""
+        noise, faults = self.noise, self.faults
+        clipped = faults.dark + faults.bright
+        return {
+            "files": self.files,
+            "looked_at": self.looked_at,
+            "spec": self.spec,
+            "sigma": _plain(noise.sigma),
+            "gain": _plain(noise.gain),
+            "read": _plain(noise.read),
+            "unevenness": _plain(noise.unevenness),
+            "signal_dependent": noise.depends,
+            "correlated": {
+                "value": noise.correlated,
+                "reach": noise.reach,
+                "whiteness": None if noise.whiteness is None else _plain(noise.whiteness),
+                "autocorrelation": noise.autocorrelation.tolist(),
+            },
+            "clipped": {"value": clipped, "dark": faults.dark, "bright": faults.bright, "is": faults.clipped},
+            "faulty_pixels": faults.faulty,
+            "missing": faults.missing,
+            "rows": faults.rows,
+            "columns": faults.columns,
+            "jpeg": {"value": faults.compressed, "grid": faults.grid},
+            "curve": {"brightness": noise.brightness.tolist(), "variance": noise.variance.tolist()},
+            "advice": list(self.advice),
+        }
+
+
+def diagnose_files(
+    inputs: Sequence[Path], again: Sequence[Path] = (), show: Callable[[int, int, str], None] = lambda *_: None
+) -> Diagnosis:
+    """Diagnose the noise that files have in common.
+
+    Parameters
+    ----------
+    inputs
+        Image files and folders of images, all from one camera at one setting.
+    again
+        Second shots of the same, as many and in the same order.
+    show
+        Told files done, all there are, and the name of one.
+
+    Raises
+    ------
+    FileError
+        Where there are no images, or one cannot be read, or they are of several kinds.
+    UsageError
+        Where they are too small, or second shots are not of the first.
+    """
+    files, seconds = _files(inputs), _files(again) if again else []
+    if seconds and len(seconds) != len(files):
+        raise FileError(f"there are {len(files)} first shots and {len(seconds)} second ones; give two of each thing")
+    chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST)).round().astype(int))
+    planes: Planes = []
+    others: Planes = []
+    kinds = set()
+    for number, index in enumerate(chosen):
+        show(number, len(chosen), files[index].name)
+        for shots, sources in ((planes, files), (others, seconds)):
+            if sources:
+                taken, kind = _planes(sources[index])
+                shots.extend(taken)
+                kinds.add(kind)
+    if len(kinds) > 1:
+        raise FileError("the files are of several bit depths; diagnose those of one kind at a time")
+    white, whole = kinds.pop()
+    noise = measure_noise(planes, others, step=1 / white if whole else 0.0)
+    faults = find_faults(planes, noise.sigma.value, (0.0, 1.0) if whole else None)
+    spec = specified(noise, faults)
+    return Diagnosis(
+        len(files), len(chosen), noise, faults, white, spec, advice_on(noise, faults, paired=bool(seconds))
+    )
+
+
+def specified(noise: NoiseCurve, faults: Faults) -> str:
+    """Return what was found as the spec of a perturbation."""
+    if noise.correlated:
+        exponent, length = matching(noise.autocorrelation)
+        spec = f"coloured:sigma={noise.sigma.value:.4g},exponent={exponent:g},length={length:g}"
+    elif noise.depends and noise.gain.low > 0:
+        spec = f"poisson-gaussian:gain={noise.gain.value:.4g},read={noise.read.value:.4g}"
+    else:
+        spec = f"gaussian:sigma={noise.sigma.value:.4g}"
+    if faults.faulty > FAULTY:
+        spec += f" + impulse:fraction={faults.faulty:.2g}"
+    return spec + (f" + erase:fraction={faults.missing:.2g}" if faults.missing > 0 else "")
+
+
+def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, ...]:
+    """Return what follows from it, a sentence each."""
+    told = []
+    if noise.whiteness is None and not paired:
+        told.append(
+            "No place is flat enough to tell whether neighbours have noise in common; give a second shot of the same "
+            "with --again, or a picture of something even."
+        )
+    if noise.correlated:
+        told.append(
+            f"Neighbours have noise in common, up to {noise.reach} pixels apart. `natural` takes noise to be white and "
+            "will leave blotches; blind-spot methods and those that compare neighbours will fail as well. Train with "
+            "this spec, or for photographs with `camera`."
+        )
+    elif noise.depends and noise.gain.low > 0:
+        told.append(
+            "Noise grows with brightness. `natural` takes it to be equally strong everywhere: bright places will keep "
+            "some, dark ones lose detail. A model trained with this spec will not."
+        )
+    elif noise.depends:
+        told.append(
+            "Noise is not equally strong at every brightness, and not as that of counting is: a tone curve, or "
+            "compression. No spec says that but `camera`."
+        )
+    else:
+        told.append("Noise is white and equally strong everywhere, as far as can be told: `natural` fits.")
+    if faults.clipped:
+        told.append(
+            f"{faults.dark:.1%} of the pixels are at black and {faults.bright:.1%} at white; noise is less there, and "
+            "its mean is not the signal."
+        )
+    if faults.faulty > FAULTY:
+        told.append("Single pixels are far off all around them; --missing can mark them.")
+    if max(faults.rows, faults.columns) > 0:
+        worse = "Rows" if faults.rows >= faults.columns else "Columns"
+        told.append(f"{worse} have an offset of their own; no model here takes that away.")
+    if faults.compressed:
+        told.append("There are traces of JPEG; what was compressed has noise that is neither white nor Gaussian.")
+    if faults.missing:
+        told.append(f"{faults.missing:.1%} of the values are missing; --missing nan fills them in.")
+    return tuple(told)
+
+
+def _plain(measured: Measured) -> dict[str, float]:
+    return {"value": measured.value, "low": measured.low, "high": measured.high}
+
+
+def _files(sources: Sequence[Path]) -> list[Path]:
+    files = [file for source in sources for file in (image_files(source) if source.is_dir() else [source])]
+    if not files:
+        raise FileError(f"there are no images in {', '.join(map(str, sources))}")
+    return files
+
+
+def _planes(file: Path) -> tuple[Planes, tuple[float, bool]]:
+    """Return the middles of a file's planes and channels, and what white is there, and whether it is of integers."""
+    recording = read(file)
+    planes: Planes = []
+    for _, plane in recording.planes():
+        channels = np.moveaxis(plane, -1, 0) if recording.is_colour else plane[None]
+        for channel in channels:
+            middle = tuple(
+                slice(max(0, (side - SIDE) // 2), max(0, (side - SIDE) // 2) + SIDE) for side in channel.shape
+            )
+            planes.append(channel[middle])
+    return planes, (recording.full_scale, recording.values.dtype.kind in "iu")

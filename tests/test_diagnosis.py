@@ -1,0 +1,257 @@
+"""What noise is in recordings, told from them alone, beside what was put there."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from scipy.ndimage import gaussian_filter, uniform_filter
+
+from unperturb.app.cli import main
+from unperturb.app.diagnosing import advice_on, diagnose_files, specified
+from unperturb.app.diagnosis_report import diagnosis_page
+from unperturb.data.coloured import common, matching
+from unperturb.data.diagnosis import _reached, measure_noise
+from unperturb.data.faults import find_faults
+from unperturb.errors import FileError, UsageError
+from unperturb.model.spec import parse
+
+
+def scene(seed: int = 0, height: int = 200, width: int = 260) -> np.ndarray:
+    """Return a picture with shades of all kinds, edges, and some texture: brightness from 0.05 to 0.95."""
+    generator = np.random.default_rng([1, seed])
+    shades = gaussian_filter(generator.standard_normal((height, width)), 25)
+    shades = (shades - shades.min()) / (shades.max() - shades.min())
+    steps = np.kron(generator.random((5, 5)), np.ones((height // 5, width // 5)))[:height, :width]
+    texture = gaussian_filter(generator.standard_normal((height, width)), 1.5)
+    rough = (gaussian_filter(generator.standard_normal((height, width)), 30) > 0) * 0.15 * texture
+    return np.clip(0.05 + 0.9 * (0.6 * shades + 0.4 * steps) + rough, 0, 1)
+
+
+SCENES = [scene(seed) for seed in range(6)]
+
+
+def noise(shape, seed: int, kind: str = "white") -> np.ndarray:
+    """Noise of variance 1."""
+    white = np.random.default_rng([2, seed]).standard_normal(shape)
+    if kind == "white":
+        return white
+    if kind == "box":
+        return 3 * uniform_filter(white, 3, mode="wrap")
+    if kind == "pair":
+        return (white + np.roll(white, 1, 1)) / math.sqrt(2)
+    width = float(kind)
+    point = np.zeros((41, 41))
+    point[20, 20] = 1
+    return gaussian_filter(white, width, mode="wrap") / np.sqrt(np.square(gaussian_filter(point, width)).sum())
+
+
+def noisy(gain: float, read: float, kind: str = "white", scenes=SCENES) -> list[np.ndarray]:
+    return [
+        clean + np.sqrt(gain * clean + read**2) * noise(clean.shape, number, kind)
+        for number, clean in enumerate(scenes)
+    ]
+
+
+# --- Strength and brightness ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gain", "read"), [(0.0, 0.05), (0.002, 0.02), (0.0005, 0.015), (0.01, 0.03)], ids=str)
+def test_gain_and_read_noise_are_told(gain, read):
+    """Within a tenth. Breaks: the line through standard deviations; groups of brightness that are too wide."""
+    found = measure_noise(noisy(gain, read))
+    assert found.gain.value == pytest.approx(gain, rel=0.1, abs=2e-4)
+    assert found.read.value == pytest.approx(read, rel=0.1)
+    expected = np.sqrt(np.mean([(gain * clean + read**2).mean() for clean in SCENES]))
+    assert found.sigma.value == pytest.approx(expected, rel=0.06)
+    assert found.depends == (gain > 0)
+    assert not found.correlated
+    assert found.reach == 0
+
+
+def test_intervals_hold_what_was_put_there():
+    """Break: the standard error of a mean in place of the jackknife's."""
+    held = 0
+    for seed in range(4):
+        found = measure_noise(noisy(0.002, 0.02, scenes=[scene(10 + seed)]))
+        held += (found.gain.low < 0.002 < found.gain.high) + (found.read.low < 0.02 < found.read.high)
+        assert found.gain.high - found.gain.low < 0.002
+    assert held >= 6
+
+
+def test_scale_and_number_of_files_change_nothing():
+    one = measure_noise(noisy(0.002, 0.02)[:2])
+    scaled = measure_noise([1000 * plane for plane in noisy(0.002, 0.02)[:2]])
+    assert scaled.sigma.value == pytest.approx(1000 * one.sigma.value, rel=1e-3)
+    assert scaled.gain.value == pytest.approx(1000 * one.gain.value, rel=1e-2)
+
+
+# --- Neighbours -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["0.5", "0.7", "1.0", "box", "pair"])
+def test_noise_that_neighbours_have_in_common_is_found(kind):
+    """Breaks: the lowest frequencies as they are found, texture and all; the highest alone."""
+    found = measure_noise(noisy(0.002, 0.03, kind))
+    assert found.correlated
+    assert found.whiteness.high < 0.7
+    assert 1 <= found.reach <= 4
+    expected = np.sqrt(np.mean([(0.002 * clean + 0.03**2).mean() for clean in SCENES]))
+    assert found.sigma.value == pytest.approx(expected, rel=0.15)
+
+
+def test_white_noise_is_called_white_on_single_pictures():
+    called = [
+        measure_noise(noisy(0.001, read, scenes=[clean])).correlated for clean in SCENES[:3] for read in (0.01, 0.04)
+    ]
+    assert not any(called)
+
+
+def test_a_floor_is_reached_by_groups_that_agree():
+    """Breaks: one group is enough; compression is taken for noise where it is white."""
+    flat = np.ones(64)
+    falling = np.where(np.add.outer(np.arange(8), np.arange(8)).ravel() >= 12, 0.1, 1.0)
+    assert _reached([(flat, 1.0)] * 2 + [(flat, 9.0)] * 8)[1] is None
+    assert _reached([(flat, 1.0)] * 3 + [(flat, 9.0)] * 8)[1] == pytest.approx(1)
+    assert _reached([(falling, 3.0)] * 5)[1] == pytest.approx(0.1)
+    assert _reached([(flat, 3.0)] * 5)[1] is None
+
+
+@pytest.mark.parametrize(("exponent", "length"), [(1, 4), (2, 6), (4, 3)])
+def test_a_spec_of_coloured_noise_is_found_by_its_autocorrelation(exponent, length):
+    assert matching(common(exponent, length, 8)) == (exponent, length)
+
+
+def test_second_shots_tell_what_texture_hides():
+    """Break: the difference of two shots not divided by the root of two."""
+    texture = [np.random.default_rng([3, n]).random((160, 200)) for n in range(3)]
+    first, second = (
+        [clean + np.sqrt(0.002 * clean + 4e-4) * noise(clean.shape, seed + n) for n, clean in enumerate(texture)]
+        for seed in (0, 100)
+    )
+    alone, both = measure_noise(first), measure_noise(first, second)
+    assert alone.sigma.value > 0.1
+    assert both.sigma.value == pytest.approx(math.sqrt(0.0014), rel=0.05)
+    assert not both.correlated
+
+
+# --- Faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_without_faults_has_none():
+    found = find_faults(noisy(0, 0.03), 0.03, (0.0, 1.0))
+    assert not found.compressed
+    assert found.rows == found.columns == found.missing == 0
+    assert found.faulty < 1e-4
+    assert not find_faults(SCENES[:1], 0.01, (-1.0, 2.0)).clipped
+
+
+def test_faults_are_found():
+    """Breaks: rows taken for columns; the share of one end for both; an edge taken for a faulty pixel."""
+    clean, generator = SCENES[0], np.random.default_rng(5)
+    plane = clean + 0.02 * noise(clean.shape, 1)
+    rows = plane + 0.01 * generator.standard_normal((plane.shape[0], 1))
+    assert find_faults([rows], 0.02).rows == pytest.approx(0.01, rel=0.25)
+    assert find_faults([rows], 0.02).columns == 0
+    assert find_faults([rows.T], 0.02).columns == pytest.approx(0.01, rel=0.25)
+    hot = np.where(generator.random(plane.shape) < 0.002, 2.0, plane)
+    assert find_faults([hot], 0.02).faulty == pytest.approx(0.002, rel=0.5)
+    clipped = find_faults([np.clip(plane, 0.3, 1)], 0.02, (0.3, 1.0))
+    assert clipped.dark == pytest.approx((plane <= 0.3).mean())
+    assert clipped.bright == pytest.approx((plane >= 1).mean())
+    gaps = np.where(generator.random(plane.shape) < 0.1, np.nan, plane)
+    assert find_faults([gaps], 0.02).missing == pytest.approx(np.isnan(gaps).mean())
+
+
+def test_traces_of_jpeg_are_found(tmp_path):
+    pixels = (255 * np.clip(SCENES[0] + 0.03 * noise(SCENES[0].shape, 3), 0, 1)).round().astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=50)
+    assert find_faults([np.asarray(Image.open(tmp_path / "a.jpg")) / 255], 0.02).compressed
+    assert not find_faults([pixels / 255], 0.02).compressed
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def saved(folder, planes) -> None:
+    folder.mkdir()
+    for number, plane in enumerate(planes):
+        Image.fromarray((255 * np.clip(plane, 0, 1)).round().astype(np.uint8)).save(folder / f"{number}.png")
+
+
+def test_the_spec_is_one_that_others_take(tmp_path):
+    saved(tmp_path / "in", noisy(0.002, 0.02))
+    found = diagnose_files([tmp_path / "in"])
+    process = parse(found.spec)
+    assert found.spec.startswith("poisson-gaussian:")
+    assert process.gain == pytest.approx(0.002, rel=0.15)
+    assert (found.files, found.looked_at, found.white) == (6, 6, 255.0)
+    assert any("brightness" in sentence for sentence in found.advice)
+    assert json.loads(json.dumps(found.as_dict()))["sigma"]["low"] < found.noise.sigma.value
+    assert parse(specified(measure_noise(noisy(0, 0.04, "0.7")), found.faults)).name == "coloured"
+
+
+def test_floats_keep_their_units_and_gaps_are_left_out(tmp_path):
+    plane = 1000 * noisy(0, 0.03)[0].astype(np.float32)
+    plane[20:30, 50:90] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", plane.astype(np.float32))
+    found = diagnose_files([tmp_path / "a.tif"])
+    assert found.noise.sigma.value == pytest.approx(30, rel=0.1)
+    assert "erase:fraction=" in found.spec
+    assert not found.faults.clipped
+
+
+def test_every_finding_has_its_sentence():
+    faults = find_faults([np.where(np.random.default_rng(0).random((64, 64)) < 0.1, np.nan, SCENES[0][:64, :64])], 0.02)
+    told = " ".join(advice_on(measure_noise(noisy(0, 0.04, "0.7")), faults, paired=False))
+    assert "Neighbours have noise in common" in told
+    assert "missing" in told
+    assert "`natural` fits" in " ".join(
+        advice_on(measure_noise(noisy(0, 0.04)), find_faults(SCENES, 0.04), paired=False)
+    )
+
+
+def test_the_page_holds_both_plots(tmp_path):
+    saved(tmp_path / "in", noisy(0.002, 0.02)[:2])
+    page = diagnosis_page(diagnose_files([tmp_path / "in"]), "in")
+    assert page.count("<svg") == 2
+    assert "variance by brightness" in page
+
+
+def test_what_cannot_be_diagnosed_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileError, match="there are no images in"):
+        diagnose_files([tmp_path / "empty"])
+    saved(tmp_path / "in", SCENES[:2])
+    saved(tmp_path / "again", SCENES[:1])
+    with pytest.raises(FileError, match="2 first shots and 1 second"):
+        diagnose_files([tmp_path / "in"], [tmp_path / "again"])
+    with pytest.raises(UsageError, match="of other sizes"):
+        measure_noise(SCENES[:1], [SCENES[1][:50]])
+    with pytest.raises(UsageError, match="too few pixels"):
+        measure_noise([SCENES[0][:12, :12]])
+    tifffile.imwrite(tmp_path / "in" / "deep.tif", (65535 * SCENES[0]).astype(np.uint16))
+    with pytest.raises(FileError, match="several bit depths"):
+        diagnose_files([tmp_path / "in"])
+
+
+def test_the_command_tells_writes_and_refuses(tmp_path, capsys):
+    """Breaks: a page that is there is replaced; words beside the JSON."""
+    saved(tmp_path / "in", noisy(0.002, 0.02)[:2])
+    page = tmp_path / "new" / "noise.html"
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(["diagnose", *arguments])
+        return ended.value.code or 0
+
+    assert run(str(tmp_path / "in"), "-o", str(page)) == 0
+    assert capsys.readouterr().out.startswith("poisson-gaussian:gain=")
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert run(str(tmp_path / "in"), "-o", str(page)) == 1
+    assert "exists" in capsys.readouterr().err
+    assert run(str(tmp_path / "in"), "--json") == 0
+    assert {"spec", "sigma", "gain", "read", "correlated", "clipped"} <= json.loads(capsys.readouterr().out).keys()
+    assert run(str(tmp_path / "none")) == 2
