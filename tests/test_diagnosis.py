@@ -9,7 +9,6 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from unperturb.app.cli import main
 from unperturb.app.diagnosing import advice_on, diagnose_files, specified
 from unperturb.app.diagnosis_report import diagnosis_page
 from unperturb.data.coloured import common, matching
@@ -237,21 +236,16 @@ def test_what_cannot_be_diagnosed_is_refused(tmp_path):
         diagnose_files([tmp_path / "in"])
 
 
-def test_the_command_tells_writes_and_refuses(tmp_path, capsys):
+def test_the_command_tells_writes_and_refuses(run, tmp_path):
     """Breaks: a page that is there is replaced; words beside the JSON."""
     saved(tmp_path / "in", noisy(0.002, 0.02)[:2])
     page = tmp_path / "new" / "noise.html"
-
-    def run(*arguments: str) -> int:
-        with pytest.raises(SystemExit) as ended:
-            main(["diagnose", *arguments])
-        return ended.value.code or 0
-
-    assert run(str(tmp_path / "in"), "-o", str(page)) == 0
-    assert capsys.readouterr().out.startswith("poisson-gaussian:gain=")
-    assert page.read_text().startswith("<!DOCTYPE html>")
-    assert run(str(tmp_path / "in"), "-o", str(page)) == 1
-    assert "exists" in capsys.readouterr().err
-    assert run(str(tmp_path / "in"), "--json") == 0
-    assert {"spec", "sigma", "gain", "read", "correlated", "clipped"} <= json.loads(capsys.readouterr().out).keys()
-    assert run(str(tmp_path / "none")) == 2
+    code, out, _ = run("diagnose", tmp_path / "in", "-o", page)
+    assert (code, out.startswith("poisson-gaussian:gain=")) == (0, True)
+    before = page.read_text()
+    assert before.startswith("<!DOCTYPE html>")
+    code, _, err = run("diagnose", tmp_path / "in", "-o", page)
+    assert (code, "already" in err, page.read_text() == before) == (1, True, True)
+    code, out, _ = run("diagnose", tmp_path / "in", "--json")
+    assert {"spec", "sigma", "gain", "read", "correlated", "clipped"} <= json.loads(out).keys()
+    assert run("diagnose", tmp_path / "none")[0] == 2

@@ -133,7 +133,7 @@ def specified(noise: NoiseCurve, faults: Faults) -> str:
     if noise.correlated:
         exponent, length = matching(noise.autocorrelation)
         spec = f"coloured:sigma={noise.sigma.value:.4g},exponent={exponent:g},length={length:g}"
-    elif noise.depends and noise.gain.low > 0:
+    elif noise.grows:
         spec = f"poisson-gaussian:gain={noise.gain.value:.4g},read={noise.read.value:.4g}"
     else:
         spec = f"gaussian:sigma={noise.sigma.value:.4g}"
@@ -156,7 +156,7 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
             "will leave blotches; blind-spot methods and those that compare neighbours will fail as well. Train with "
             "this spec, or for photographs with `camera`."
         )
-    elif noise.depends and noise.gain.low > 0:
+    if noise.grows:
         told.append(
             "Noise grows with brightness. `natural` takes it to be equally strong everywhere: bright places will keep "
             "some, dark ones lose detail. A model trained with this spec will not."
@@ -166,7 +166,7 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
             "Noise is not equally strong at every brightness, and not as that of counting is: a tone curve, or "
             "compression. No spec says that but `camera`."
         )
-    else:
+    elif not noise.correlated:
         told.append("Noise is white and equally strong everywhere, as far as can be told: `natural` fits.")
     if faults.clipped:
         told.append(

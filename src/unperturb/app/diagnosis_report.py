@@ -16,7 +16,7 @@ def diagnosis_page(found: Diagnosis, inputs: str) -> str:
     """
     noise = found.noise
     distances = [float(distance) for distance in range(len(noise.autocorrelation))]
-    line = [max(noise.gain.value, 0.0) * at + _at_black(found) for at in noise.brightness]
+    line = [_expected(found, at) for at in noise.brightness.tolist()]
     rows = [("", "value", "95 % interval")]
     for name, measured in (("sigma", noise.sigma), ("gain", noise.gain), ("read", noise.read)):
         rows.append((name, f"{measured.value:.4g}", f"{max(measured.low, 0.0):.4g} to {measured.high:.4g}"))
@@ -40,7 +40,7 @@ def diagnosis_page(found: Diagnosis, inputs: str) -> str:
             ),
             Section(
                 "How strong, at which brightness",
-                "Points: the variance in groups of patches of like brightness. Line: gain · brightness + read².",
+                "Points: the variance in groups of patches of like brightness. Line: what gain and read say, or sigma alone.",
                 [plot(noise.brightness.tolist(), noise.variance.tolist(), line, "brightness", "variance")],
             ),
             Section(
@@ -60,5 +60,7 @@ def diagnosis_page(found: Diagnosis, inputs: str) -> str:
     )
 
 
-def _at_black(found: Diagnosis) -> float:
-    return found.noise.read.value**2 if found.noise.depends else found.noise.sigma.value**2
+def _expected(found: Diagnosis, brightness: float) -> float:
+    """Return the variance that the answer stands for."""
+    noise = found.noise
+    return noise.gain.value * brightness + noise.read.value**2 if noise.grows else noise.sigma.value**2

@@ -142,12 +142,12 @@ def curves(at: Sequence[float], heights: Sequence[Sequence[float]], caption: str
 
 def plot(at: Sequence[float], points: Sequence[float], line: Sequence[float] | None, across: str, upwards: str) -> str:
     """Return points, and a line over the same places where there is one, as a plot with both axes named."""
-    width, height, left, low_edge = 520, 320, 70, 46
+    width, height, left, low_edge, right = 540, 320, 70, 46, 30
     heights = [*points, *(line or []), 0.0]
     (low, high), (bottom, top) = (min(at), max(at)), (min(heights), max(heights))
 
     def x(value: float) -> float:
-        return left + (value - low) / ((high - low) or 1.0) * (width - left - 14)
+        return left + (value - low) / ((high - low) or 1.0) * (width - left - right)
 
     def y(value: float) -> float:
         return height - low_edge - (value - bottom) / ((top - bottom) or 1.0) * (height - low_edge - 12)
@@ -167,7 +167,7 @@ def plot(at: Sequence[float], points: Sequence[float], line: Sequence[float] | N
         for value in (bottom, (bottom + top) / 2, top)
     )
     axes = (
-        f'<line x1="{left}" x2="{width - 14}" y1="{y(bottom):.1f}" y2="{y(bottom):.1f}" stroke="#9aa1b3"/>'
+        f'<line x1="{left}" x2="{width - right}" y1="{y(bottom):.1f}" y2="{y(bottom):.1f}" stroke="#9aa1b3"/>'
         f'<line x1="{left}" x2="{left}" y1="12" y2="{y(bottom):.1f}" stroke="#9aa1b3"/>'
         f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle" {style}>{html.escape(across)}</text>'
     )

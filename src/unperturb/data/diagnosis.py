@@ -113,6 +113,11 @@ class NoiseCurve:
     variance: Floats
 
     @property
+    def grows(self) -> bool:
+        """Whether it grows with the brightness, as that of counting does."""
+        return self.depends and self.gain.low > 0
+
+    @property
     def reach(self) -> int:
         """The distance in pixels beyond which less than a tenth of the noise is in common; 0 for white noise."""
         above = np.flatnonzero(np.abs(self.autocorrelation) >= 0.1)

@@ -48,7 +48,7 @@ def diagnose(
 def _lines(found: "Diagnosis") -> list[str]:
     noise = found.noise
     lines = [found.spec, _line("sigma", noise.sigma, found.white), _line("gain", noise.gain, 1.0)]
-    lines += [_line("read", noise.read, found.white)]
+    lines.append(_line("read", noise.read, found.white))
     if noise.whiteness is not None:
         in_common = f"in common up to {noise.reach} pixels apart" if noise.correlated else "white"
         lines.append(f"{'neighbours':<11}{in_common} (whiteness {noise.whiteness.value:.2f})")
@@ -57,7 +57,7 @@ def _lines(found: "Diagnosis") -> list[str]:
 
 def _line(name: str, measured: "Measured", white: float) -> str:
     own = f"   {white * measured.value:.3g} of {white:g}" if white != 1 else ""
-    return f"{name:<11}{measured.value:.4g}  ({max(measured.low, 0.0):.4g} to {measured.high:.4g}){own}"
+    return f"{name:<11}{max(measured.value, 0.0):.4g}  ({max(measured.low, 0.0):.4g} to {max(measured.high, 0.0):.4g}){own}"
 
 
 def _write(found: "Diagnosis", inputs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
@@ -66,4 +66,5 @@ def _write(found: "Diagnosis", inputs: tuple[Path, ...], output: Path, *, overwr
 
     make_folder(output.parent)
     with whole(output, overwrite=overwrite) as part:
-        part.write_text(diagnosis_page(found, ", ".join(map(str, inputs))), encoding="utf-8")
+        others = f" and {len(inputs) - 1} more" if len(inputs) > 1 else ""
+        part.write_text(diagnosis_page(found, f"{inputs[0]}{others}"), encoding="utf-8")
