@@ -160,6 +160,8 @@ def test_faults_are_found():
     clipped = find_faults([np.clip(plane, 0.3, 1)], 0.02, (0.3, 1.0))
     assert clipped.dark == pytest.approx((plane <= 0.3).mean())
     assert clipped.bright == pytest.approx((plane >= 1).mean())
+    rough = generator.random(plane.shape)
+    assert find_faults([rough], 0.02).faulty < 1e-3
     gaps = np.where(generator.random(plane.shape) < 0.1, np.nan, plane)
     assert find_faults([gaps], 0.02).missing == pytest.approx(np.isnan(gaps).mean())
 
