@@ -184,3 +184,21 @@ def test_levels_that_are_none_are_refused(levels):
     result = CliRunner().invoke(denoise.main, ["--levels", levels])
     assert result.exit_code == 2
     assert "levels" in result.output
+
+
+def test_the_benchmark_of_diagnosis_runs(tmp_path, monkeypatch):
+    """One strength, two kinds of noise, on a small picture; what is right is a tenth on either side, and neighbours."""
+    from click.testing import CliRunner
+
+    from benchmarks import diagnosis
+
+    monkeypatch.setattr(diagnosis, "STRENGTHS", ((0.0, 0.05),))
+    monkeypatch.setattr(diagnosis, "FILTERS", ("white", "mean of two"))
+    smooth = np.add.outer(np.linspace(40, 200, 200), np.linspace(0, 40, 240)).round().astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "clean.png")
+    result = CliRunner().invoke(diagnosis.main, [str(tmp_path), "-o", str(tmp_path / "rows.json")])
+    assert result.exit_code == 0, result.output
+    assert "of 2, on 1 images" in result.output
+    assert [row["correlated"] for row in json.loads((tmp_path / "rows.json").read_text())] == [False, True]
+    assert not diagnosis.Row(0.01, 0.02, "white", 0.0115, 0.02, 1.0, correlated=False).right
+    assert not diagnosis.Row(0.01, 0.02, "white", 0.01, 0.02, 1.0, correlated=True).right
