@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unperturb.model.filling import TENSION, filled
+from unperturb.model.machine import Replayed
 
 
 def laplacian(space: tuple[int, ...]) -> Tensor:
@@ -63,3 +64,27 @@ def test_gaps_of_signals_are_spanned_by_straight_lines():
             line = np.interp(np.arange(40), there, values[item, channel][there].numpy())
             assert np.abs(found[item, channel].numpy() - line).max() < 1e-6
     assert (found[2] == 0).all()
+
+
+# --- On a GPU ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_on_a_gpu_is_not_recorded():
+    values, mask = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8) > 0.5
+    replayed = Replayed(filled)
+    assert torch.equal(replayed(values * mask, mask), filled(values * mask, mask))
+    assert not replayed._recorded
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+def test_what_was_recorded_is_played_for_other_values_of_the_shape():
+    """As on the processor; a result stays when the recording is played again."""
+    replayed = Replayed(filled)
+    kept = []
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        mask = torch.rand(3, 1, 32, 32, generator=generator) > 0.4 * seed
+        values = torch.rand(3, 2, 32, 32, generator=generator).masked_fill(~mask, 0)
+        kept.append((replayed(values.cuda(), mask.cuda()), filled(values, mask)))
+    for found, expected in kept:
+        torch.testing.assert_close(found.cpu(), expected, atol=1e-5, rtol=0)
