@@ -49,10 +49,9 @@ class Row:
 
         A gain of 0 is found where what stands for it is a tenth of the variance at middle brightness at most.
         """
-        close = math.isclose(self.read_found, self.read, rel_tol=0.1)
-        grown = math.isclose(
-            self.gain_found, self.gain, rel_tol=0.1, abs_tol=0.2 * self.read**2 if self.gain == 0 else 0.0
-        )
+        close = abs(self.read_found - self.read) <= 0.1 * self.read
+        most = 0.1 * self.gain if self.gain else 0.2 * self.read**2
+        grown = abs(self.gain_found - self.gain) <= most
         return close and grown and self.correlated == (self.filtered != "white")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from unperturb.data.patches import LUMINANCE
 from unperturb.errors import UsageError
 from unperturb.model import camera as module
 from unperturb.model import isp
@@ -147,7 +148,8 @@ def test_gray_photographs_have_the_luminance_of_the_noise():
     clean = smooth(16, channels=1)
     noise = Camera(1600)(clean, seeded(9)).values - clean
     colour = Camera(1600)(clean.expand(-1, 3, -1, -1), seeded(9)).values - clean
-    torch.testing.assert_close(noise, colour.mean(1, keepdim=True), atol=1e-5, rtol=0)
+    luminance = sum(weight * colour[:, channel : channel + 1] for channel, weight in enumerate(LUMINANCE))
+    torch.testing.assert_close(noise, luminance, atol=1e-5, rtol=0)
 
 
 def test_what_a_camera_does_to_the_picture_is_not_noise():
@@ -176,6 +178,10 @@ def test_it_is_written_as_one_spec():
 def test_what_is_no_photograph_is_refused():
     with pytest.raises(UsageError, match="camera needs 1 or 3 channels; got 2"):
         Camera(100)(images(1, 2, 8, 8), seeded())
+    with pytest.raises(UsageError, match="finite"):
+        Camera(100)(torch.full((1, 3, 8, 8), torch.nan), seeded())
+    with pytest.raises(UsageError, match="reduction"):
+        Camera(100, reduction=1000)
 
 
 def common(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -19,7 +19,7 @@ from unperturb.model.network import UNetSettings, VectorNetSettings, build
 from unperturb.model.spec import parse
 from unperturb.train import validate as validate_module
 from unperturb.train.fit import Together, fit
-from unperturb.train.material import crops
+from unperturb.train.material import crops, together
 from unperturb.train.objective import FLOOR, squared_error
 from unperturb.train.optimizer import Optimizer, is_inner, orthogonalised
 from unperturb.train.run import Habits, RunFiles, train_model
@@ -146,11 +146,11 @@ def test_kernels_of_one_shape_can_be_updated_together(monkeypatch):
         for n, value in enumerate(start.parameters())
     ]
     ends = []
-    for together in (False, True):
+    for at_once in (False, True):
         network = build(IMAGES.network)
         network.load_state_dict(start.state_dict())
         optimizer = Optimizer(network)
-        if together:
+        if at_once:
             alike: dict = {}
             for index, value in enumerate(optimizer.parameters):
                 alike.setdefault(value.shape if optimizer.inner[index] else index, []).append(index)
@@ -700,3 +700,10 @@ def test_validation_of_many_images_at_once_is_that_of_each(perturb, sigma):
     alone = [validate_module._error(denoiser, [image], [seed], sigma, cpu)[0] for seed, image in enumerate(clean)]
     assert len(set(alone)) == 9
     np.testing.assert_allclose(validate_module._error(denoiser, clean, list(range(9)), sigma, cpu), alone, rtol=1e-4)
+
+
+def test_whole_batches_are_the_crops_that_were_asked_for(pictures):
+    """So many in gray, the others in colour, of images by their area. Break: gray and colour exchanged."""
+    settings = replace(IMAGES, network=UNetSettings(channels=3, widths=(4, 8), blocks=1), batch=7, gray=0.3)
+    drawn = together(pictures, settings, 2, torch.device("cpu")).draw(torch.Generator().manual_seed(0))
+    assert [tuple(each.shape) for each in drawn] == [(2, 1, 16, 16), (5, pictures.places[0].channels, 16, 16)]

@@ -20,7 +20,7 @@ _HOMES = {
     "unperturb.app.autoencoder": ["DenoisingAutoencoder"],
     "unperturb.app.estimator": ["DenoisingImputer"],
     "unperturb.app.imputing": ["Learning", "learn_rows"],
-    "unperturb.data.diagnosis": ["NoiseCurve", "measure_noise"],
+    "unperturb.data.diagnosis": ["Measured", "NoiseCurve", "measure_noise"],
     "unperturb.data.noise": ["estimate_sigma"],
     "unperturb.data.patches": ["Patches", "Preparation", "open_patches"],
     "unperturb.data.recording": ["Recording", "image_files", "read", "write"],

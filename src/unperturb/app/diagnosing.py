@@ -12,12 +12,15 @@ from unperturb.data.coloured import matching
 from unperturb.data.diagnosis import Measured, NoiseCurve, measure_noise
 from unperturb.data.faults import Faults, find_faults
 from unperturb.data.recording import image_files, read
-from unperturb.errors import FileError
+from unperturb.errors import FileError, UsageError
 
 Planes = list[NDArray[np.float32]]
 
 MOST = 48
 """Files that are looked at, spread evenly over all."""
+
+PLANES = 16
+"""Planes of a stack that are looked at, spread evenly over all."""
 
 SIDE = 1600
 """Pixels a side of every plane that are looked at, in its middle."""
@@ -60,6 +63,7 @@ class Diagnosis:
             "files": self.files,
             "looked_at": self.looked_at,
             "spec": self.spec,
+            "heard": noise.heard,
             "sigma": _plain(noise.sigma),
             "gain": _plain(noise.gain),
             "read": _plain(noise.read),
@@ -105,7 +109,7 @@ def diagnose_files(
     """
     files, seconds = _files(inputs), _files(again) if again else []
     if seconds and len(seconds) != len(files):
-        raise FileError(f"there are {len(files)} first shots and {len(seconds)} second ones; give two of each thing")
+        raise UsageError(f"there are {len(files)} first shots and {len(seconds)} second ones; give two of each thing")
     chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST)).round().astype(int))
     planes: Planes = []
     others: Planes = []
@@ -118,8 +122,9 @@ def diagnose_files(
                 shots.extend(taken)
                 kinds.add(kind)
     if len(kinds) > 1:
-        raise FileError("the files are of several bit depths; diagnose those of one kind at a time")
-    white, whole = kinds.pop()
+        raise FileError("the files are of several types or bit depths; diagnose those of one kind at a time")
+    dtype, white = kinds.pop()
+    whole = dtype[0] in "iu"
     noise = measure_noise(planes, others, step=1 / white if whole else 0.0)
     faults = find_faults(planes, noise.sigma.value, (0.0, 1.0) if whole else None)
     spec = specified(noise, faults)
@@ -145,6 +150,8 @@ def specified(noise: NoiseCurve, faults: Faults) -> str:
 def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, ...]:
     """Return what follows from it, a sentence each."""
     told = []
+    if not noise.heard:
+        return ("There is no more noise than values are rounded to.", *_faults_told(faults))
     if noise.whiteness is None and not paired:
         told.append(
             "No place is flat enough to tell whether neighbours have noise in common; give a second shot of the same "
@@ -156,18 +163,29 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
             "will leave blotches; blind-spot methods and those that compare neighbours will fail as well. Train with "
             "this spec, or for photographs with `camera`."
         )
-    if noise.grows:
+    if noise.grows and noise.correlated:
+        told.append("It grows with brightness, which that spec does not say; no spec says both but `camera`.")
+    elif noise.grows:
         told.append(
             "Noise grows with brightness. `natural` takes it to be equally strong everywhere: bright places will keep "
             "some, dark ones lose detail. A model trained with this spec will not."
         )
+        if noise.read.high == 0:
+            told.append("It ends before brightness does: subtract the camera's offset first, and diagnose again.")
     elif noise.depends:
         told.append(
             "Noise is not equally strong at every brightness, and not as that of counting is: a tone curve, or "
             "compression. No spec says that but `camera`."
         )
+    elif noise.whiteness is None:
+        told.append("Noise is equally strong everywhere, as far as can be told.")
     elif not noise.correlated:
         told.append("Noise is white and equally strong everywhere, as far as can be told: `natural` fits.")
+    return (*told, *_faults_told(faults))
+
+
+def _faults_told(faults: Faults) -> tuple[str, ...]:
+    told = []
     if faults.clipped:
         told.append(
             f"{faults.dark:.1%} of the pixels are at black and {faults.bright:.1%} at white; noise is less there, and "
@@ -196,15 +214,21 @@ def _files(sources: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _planes(file: Path) -> tuple[Planes, tuple[float, bool]]:
-    """Return the middles of a file's planes and channels, and what white is there, and whether it is of integers."""
+def _planes(file: Path) -> tuple[Planes, tuple[str, float]]:
+    """Return the middles of a file's planes and channels, of some of many; and its type, and what white is there."""
     recording = read(file)
+    if recording.values.dtype == bool:
+        raise FileError(f"{file} holds black and white alone, which says nothing of noise")
+    count = max(1, int(np.prod(recording.stack_shape)))
+    wanted = set(np.linspace(0, count - 1, min(count, PLANES)).round().astype(int).tolist())
     planes: Planes = []
-    for _, plane in recording.planes():
+    for number, (_, plane) in enumerate(recording.planes()):
+        if number not in wanted:
+            continue
         channels = np.moveaxis(plane, -1, 0) if recording.is_colour else plane[None]
         for channel in channels:
             middle = tuple(
                 slice(max(0, (side - SIDE) // 2), max(0, (side - SIDE) // 2) + SIDE) for side in channel.shape
             )
-            planes.append(channel[middle])
-    return planes, (recording.full_scale, recording.values.dtype.kind in "iu")
+            planes.append(channel[middle].copy())
+    return planes, (recording.values.dtype.str[1:], recording.full_scale)

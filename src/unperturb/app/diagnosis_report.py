@@ -19,7 +19,7 @@ def diagnosis_page(found: Diagnosis, inputs: str) -> str:
     line = [_expected(found, at) for at in noise.brightness.tolist()]
     rows = [("", "value", "95 % interval")]
     for name, measured in (("sigma", noise.sigma), ("gain", noise.gain), ("read", noise.read)):
-        rows.append((name, f"{measured.value:.4g}", f"{max(measured.low, 0.0):.4g} to {measured.high:.4g}"))
+        rows.append((name, f"{measured.value:.4g}", f"{measured.low:.4g} to {measured.high:.4g}"))
     if noise.whiteness is not None:
         white = noise.whiteness
         rows.append(("whiteness", f"{white.value:.3g}", f"{white.low:.3g} to {white.high:.3g}"))

@@ -38,6 +38,9 @@ from unperturb.errors import UsageError
 Floats = NDArray[np.float64]
 
 
+_ONE_BRIGHTNESS: Final = 1e-5
+"""Brightness that differs by less, in units of the largest value, says nothing of how noise goes with it."""
+
 _BINS: Final = 16
 _STEP: Final = 1.3
 _LEAST: Final = 150
@@ -75,6 +78,10 @@ class Measured:
     low: float
     high: float
 
+    def times(self, factor: float) -> "Measured":
+        """Return it in other units."""
+        return Measured(self.value * factor, self.low * factor, self.high * factor)
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseCurve:
@@ -82,10 +89,13 @@ class NoiseCurve:
 
     Attributes
     ----------
+    heard
+        Whether there is more of it than what values are rounded to.
     sigma
         Standard deviation over all patches.
     gain, read
-        Of the line: variance a unit of brightness, and standard deviation at brightness 0.
+        Of the line: variance a unit of brightness, and standard deviation at brightness 0. Where all there is is of one
+        brightness, nothing is known of the gain.
     unevenness
         Standard deviation of the logarithm of the variance over brightness: 0 where noise is equally strong everywhere.
     depends
@@ -101,6 +111,7 @@ class NoiseCurve:
         ``(group,)``: the points that the line goes through.
     """
 
+    heard: bool
     sigma: Measured
     gain: Measured
     read: Measured
@@ -132,8 +143,9 @@ def measure_noise(
     Parameters
     ----------
     planes
-        ``(height, width)`` each, real, of at least 16 pixels a side; NaN where something is missing. Patches in which
-        anything is missing, or is at an end of its plane's range, are left out as far as there are others.
+        ``(height, width)`` each, real; NaN where something is missing. One of 48 pixels a side is enough, or several
+        smaller ones. Patches in which anything is missing, or is at an end of its plane's range, are left out as far as
+        there are others.
     again
         Second shots of the same, one for each, where there are any.
     step
@@ -142,34 +154,46 @@ def measure_noise(
     Raises
     ------
     UsageError
-        Where there are too few pixels.
+        Where there are too few pixels, nothing but even ones, or something else than planes.
     """
-    patches = above_rounding(cut(planes, again), step)
-    if len(patches.mean) < 2 * _LEAST:
+    scale = _largest([*planes, *again])
+    patches = above_rounding(cut(planes, again, scale), step / scale)
+    folds = np.bincount(patches.fold, minlength=FOLDS)
+    if len(patches.mean) - folds.max() < 2 * _LEAST:
         raise UsageError("there are too few pixels to tell what noise they have; give larger images, or more of them")
     full = _fitted(patches)
-    heard = full.sigma > step / 2
-    parts = [_fitted(patches.without(fold)) for fold in range(FOLDS)]
+    heard = full.sigma > step / scale / 2
+    parts = [_fitted(patches.without(fold)) for fold in np.flatnonzero(folds).tolist()]
     whiteness = None
     if full.whiteness is not None:
         known = [np.nan if part.whiteness is None else part.whiteness for part in parts]
         whiteness = _measured(full.whiteness, [full.whiteness if np.isnan(value) else value for value in known])
-    gain = _measured(full.gain, [part.gain for part in parts])
+    gain = _measured(full.gain, [part.gain for part in parts]).times(scale)
+    if np.ptp(full.brightness) < _ONE_BRIGHTNESS:
+        gain = Measured(0.0, -np.inf, np.inf)
     square = _measured(full.intercept, [part.intercept for part in parts])
     uneven = _measured(full.unevenness, [part.unevenness for part in parts])
     read = Measured(*(float(np.sqrt(max(value, 0.0))) for value in (square.value, square.low, square.high)))
+    depends = gain.low > 0 or min(uneven.value, *(part.unevenness for part in parts)) > _UNEVEN
     return NoiseCurve(
-        sigma=_measured(full.sigma, [part.sigma for part in parts]),
+        heard=heard,
+        sigma=_measured(full.sigma, [part.sigma for part in parts]).times(scale),
         gain=gain,
-        read=read,
+        read=read.times(scale),
         unevenness=uneven,
-        depends=heard and (gain.low > 0 or min(uneven.value, *(part.unevenness for part in parts)) > _UNEVEN),
+        depends=heard and depends,
         whiteness=whiteness,
         correlated=heard and full.correlated,
         autocorrelation=autocorrelation(full.spectrum),
-        brightness=full.brightness,
-        variance=full.variance,
+        brightness=full.brightness * scale,
+        variance=full.variance * scale**2,
     )
+
+
+def _largest(planes: Sequence[NDArray[Any]]) -> float:
+    """Return the largest absolute value there is, 1 where there is none: numbers of any size are measured alike."""
+    found = [float(np.abs(np.where(np.isfinite(plane), plane, 0)).max(initial=0.0)) for plane in planes]
+    return max(found, default=0.0) or 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,9 +248,9 @@ def _fitted(patches: Blocks) -> _Fit:
 
 
 def _alike(brightness: Floats) -> list[NDArray[np.intp]]:
-    """Return groups of patches whose noise is nearly of one strength, were it all from counting."""
-    top = float(np.quantile(brightness, 0.99))
-    which = np.searchsorted(top * _STEP ** np.arange(-_BINS, 0), brightness)
+    """Return groups of patches whose noise is nearly of one strength, were it all from counting above the darkest."""
+    bottom, top = np.quantile(brightness, (0.01, 0.99))
+    which = np.searchsorted(bottom + (top - bottom) * _STEP ** np.arange(-_BINS, 0, dtype=float), brightness)
     found: list[NDArray[np.intp]] = []
     waiting = np.zeros(0, np.intp)
     for number in range(_BINS + 1):
@@ -291,7 +315,8 @@ def _line(brightness: Floats, variance: Floats, count: Floats) -> tuple[float, f
         weight = count / np.square(expected)
         centre = np.average(brightness, weights=weight)
         spread = float(np.sum(weight * np.square(brightness - centre)))
-        slope = float(np.sum(weight * (brightness - centre) * variance)) / spread if spread > 0 else 0.0
+        told = np.ptp(brightness) >= _ONE_BRIGHTNESS
+        slope = float(np.sum(weight * (brightness - centre) * variance)) / spread if told else 0.0
         intercept = float(np.average(variance, weights=weight)) - slope * float(centre)
         expected = np.maximum(intercept + slope * brightness, 1e-2 * variance.mean() + 1e-300)
     return slope, intercept

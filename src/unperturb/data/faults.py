@@ -83,9 +83,9 @@ def find_faults(planes: Sequence[NDArray[Any]], sigma: float, ends: tuple[float,
 
 
 def _of_plane(plane: Floats, sigma: float, ends: tuple[float, float] | None) -> tuple[float, ...]:
-    missing = np.isnan(plane)
+    missing = ~np.isfinite(plane)
     low, high = ends or (-np.inf, np.inf)
-    filled = np.where(missing, np.nanmedian(plane) if not missing.all() else 0.0, plane)
+    filled = np.where(missing, np.median(plane[~missing]) if not missing.all() else 0.0, plane)
     return (
         float((plane <= low).mean()),
         float((plane >= high).mean()),

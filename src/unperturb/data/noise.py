@@ -44,7 +44,7 @@ _HIGH_FROM: Final = 12
 MID: Final = (FREQUENCY >= _MID_FROM) & (FREQUENCY < _HIGH_FROM)
 HIGH: Final = FREQUENCY >= _HIGH_FROM
 _N_HIGH: Final = 6
-_MAXPATCHES: Final = 60_000
+_MAX_PATCHES: Final = 60_000
 # Patches this many pixels apart are independent, nearly, in the high band: white noise gives slopes with the error that
 # this count of them predicts, within a quarter.
 APART: Final = 3
@@ -150,7 +150,7 @@ def _without_margins(plane: _Reals) -> _Reals:
 def _stride(height: int, width: int) -> int:
     """Step between patches that keeps their number bounded; odd, so that all phases of JPEG's 8 × 8 grid are met."""
     stride = 1
-    while -(-(height - PATCH + 1) // stride) * -(-(width - PATCH + 1) // stride) > _MAXPATCHES:
+    while -(-(height - PATCH + 1) // stride) * -(-(width - PATCH + 1) // stride) > _MAX_PATCHES:
         stride += 2
     return stride
 

@@ -29,10 +29,11 @@ from unperturb.errors import UsageError
 from unperturb.model import isp
 from unperturb.model.level import Level, Limits, Range, draw, draw_whole, highest
 from unperturb.model.operators import gaussian_blur
-from unperturb.model.perturbation import Number, Perturbed, Process, uniform
+from unperturb.model.perturbation import Perturbed, Process, uniform
 
 Speed = Annotated[Level, Limits(0, 10**6)]
 Amount = Annotated[Level, Limits(0, 4)]
+Reduction = Annotated[Level, Limits(1, 8, whole=True)]
 
 SHOT = 5e-7
 """Variance of shot noise over brightness, a unit of ISO; white is 1. A sensor of 35 mm whose white is 60,000 electrons
@@ -53,7 +54,7 @@ class Camera(Process):
     `sharpening` is the share of its fine detail that is added once more, `smoothing` the standard deviation in pixels
     of the blur by which a camera's own noise reduction takes colour noise away (luminance a third of it), and
     `reduction` by how much the picture was made smaller afterwards. Images of 1 or 3 channels, with values in [0, 1] in
-    the curve of sRGB.
+    the curve of sRGB; what is beyond is clipped.
     """
 
     name: ClassVar[str] = "camera"
@@ -62,11 +63,13 @@ class Camera(Process):
     iso: Speed
     sharpening: Amount = _USUAL_SHARPENING
     smoothing: Amount = _USUAL_SMOOTHING
-    reduction: Number = 1
+    reduction: Reduction = 1
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
         if clean.shape[1] not in (1, 3):
             raise UsageError(f"camera needs 1 or 3 channels; got {clean.shape[1]}")
+        if not clean.isfinite().all():
+            raise UsageError("camera needs finite values; got NaN or infinity")
         values = clean.clone()
         reductions = draw_whole(self.reduction, len(clean), generator).to(clean.device)
         for factor in sorted(set(reductions.tolist())):
@@ -88,7 +91,7 @@ class Camera(Process):
         noise = _sharpened(noise, draw(self.sharpening, scene, generator))
         noise = noise[..., EDGE : EDGE + height, EDGE : EDGE + width]
         noise = torch.nn.functional.avg_pool2d(noise, factor)
-        return noise.mean(1, keepdim=True) if clean.shape[1] == 1 else noise
+        return _luminance(noise) if clean.shape[1] == 1 else noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +150,11 @@ class _Darkroom:
         full = isp.demosaic(raw.clamp(max=1), self.corner, self.corrected)
         linear = isp.coloured(full * self.gains[:, :, None, None], self.matrix)
         return isp.with_tone(isp.with_gamma(linear.clamp(0, 1)), self.contrast)
+
+
+def _luminance(noise: Tensor) -> Tensor:
+    """Return its gray (ITU-R BT.601)."""
+    return (noise * noise.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def _continued(values: Tensor, by: int) -> Tensor:

@@ -73,7 +73,7 @@ def _smoothed(u: Tensor, mask: Tensor) -> Tensor:
         bent = _laplacian(v)
         return erased * (_laplacian(bent) - TENSION * bent)
 
-    return u + conjugate_gradients(force, -force(u), ITERATIONS)
+    return u + conjugate_gradients(force, -force(u), ITERATIONS, early=not u.is_cuda)
 
 
 def _laplacian(u: Tensor) -> Tensor:

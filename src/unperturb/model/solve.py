@@ -7,7 +7,12 @@ from torch import Tensor
 
 
 def conjugate_gradients(
-    matrix: Callable[[Tensor], Tensor], right: Tensor, iterations: int, first: Tensor | None = None
+    matrix: Callable[[Tensor], Tensor],
+    right: Tensor,
+    iterations: int,
+    first: Tensor | None = None,
+    *,
+    early: bool = True,
 ) -> Tensor:
     """Solve M u = right for a symmetric positive M, each item by itself (Hestenes and Stiefel, 1952).
 
@@ -21,6 +26,8 @@ def conjugate_gradients(
         The most; fewer where the residual is a millionth.
     first
         M applied to `right`, where it is known.
+    early
+        Whether to end as soon as all are solved. To find out stalls a GPU; what is solved stays as it is anyway.
     """
     u, residual, direction = torch.zeros_like(right), right, right
     size = begun = inner(residual, residual)
@@ -31,8 +38,7 @@ def conjugate_gradients(
         pace = torch.where((bend > 0) & (size > 1e-12 * begun), size / bend, torch.zeros_like(size))
         u, residual = u + pace * direction, residual - pace * moved
         before, size = size, inner(residual, residual)
-        # To ask a GPU how far it is would stall it; there, what is solved is gone through again, and stays as it is.
-        if not u.is_cuda and (not (pace > 0).any() or bool((size <= 1e-12 * begun).all())):
+        if early and (not (pace > 0).any() or bool((size <= 1e-12 * begun).all())):
             break
         direction = residual + size / before.clamp(min=torch.finfo(size.dtype).tiny) * direction
     return u

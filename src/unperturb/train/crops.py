@@ -27,12 +27,15 @@ class Crops:
         ``(image,)``: the chance of each, by its area.
     full_scale
         The sample that stands for 1.
+    channels
+        The most of any image.
     """
 
     samples: Tensor
     places: Tensor
     shares: Tensor
     full_scale: float
+    channels: int
 
     @classmethod
     def of(cls, patches: Patches, device: torch.device) -> "Crops":
@@ -43,7 +46,8 @@ class Crops:
         # gather 16-bit integers everywhere.
         wide = patches.samples.astype(np.int32) if patches.samples.dtype == np.uint16 else patches.samples.copy()
         samples = torch.from_numpy(wide).to(device)
-        return cls(samples, table, (table[:, 1] * table[:, 2]).double(), patches.full_scale)
+        shares = (table[:, 1] * table[:, 2]).double()
+        return cls(samples, table, shares, patches.full_scale, max(place.channels for place in patches.places))
 
     def draw(self, count: int, size: int, generator: torch.Generator, *, gray: bool) -> Tensor:
         """Take crops at random, each from an image drawn by its area, turned or mirrored at random.
@@ -74,10 +78,9 @@ class Crops:
         across = torch.where(turns[2], size - 1 - across, across)
         top, left = (share[0] * (height - size + 1)).long(), (share[1] * (width - size + 1)).long()
         pixel = start + ((top + down) * width + left + across) * channels
-        most = int(self.places[:, 3].max())
-        offset = torch.arange(most, device=device)[:, None, None]
+        offset = torch.arange(self.channels, device=device)[:, None, None]
         values = self.samples[pixel[:, None] + offset.minimum(channels[:, None] - 1)].float() / self.full_scale
-        if gray and most == 3:
+        if gray and self.channels == 3:
             weights = torch.tensor(LUMINANCE, device=device).view(3, 1, 1)
             values = (values * weights).sum(1, keepdim=True)
         return values

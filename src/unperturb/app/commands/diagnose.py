@@ -33,7 +33,10 @@ def diagnose(
     from it. Levels are in units where white is 1; those of float files in their own.
     """
     from unperturb.app.diagnosing import diagnose_files
+    from unperturb.errors import FileError
 
+    if output is not None and output.exists() and not overwrite:
+        raise FileError(f"{output} exists already; give another name, or --overwrite")
     with progress_line("diagnosing") as show:
         found = diagnose_files(inputs, again, show)
     if output is not None:
@@ -49,7 +52,7 @@ def _lines(found: "Diagnosis") -> list[str]:
     noise = found.noise
     lines = [found.spec, _line("sigma", noise.sigma, found.white), _line("gain", noise.gain, 1.0)]
     lines.append(_line("read", noise.read, found.white))
-    if noise.whiteness is not None:
+    if noise.heard and noise.whiteness is not None:
         in_common = f"in common up to {noise.reach} pixels apart" if noise.correlated else "white"
         lines.append(f"{'neighbours':<11}{in_common} (whiteness {noise.whiteness.value:.2f})")
     return lines + [f"- {sentence}" for sentence in found.advice]
@@ -57,7 +60,7 @@ def _lines(found: "Diagnosis") -> list[str]:
 
 def _line(name: str, measured: "Measured", white: float) -> str:
     own = f"   {white * measured.value:.3g} of {white:g}" if white != 1 else ""
-    return f"{name:<11}{max(measured.value, 0.0):.4g}  ({max(measured.low, 0.0):.4g} to {max(measured.high, 0.0):.4g}){own}"
+    return f"{name:<11}{measured.value:.4g}  ({measured.low:.4g} to {measured.high:.4g}){own}"
 
 
 def _write(found: "Diagnosis", inputs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
