@@ -166,9 +166,8 @@ def test_a_floor_is_reached_by_groups_that_agree():
 def test_a_spec_of_coloured_noise_is_found_by_its_autocorrelation(exponent, length):
     """That of a draw of the perturbation itself. Break: another power law in the one of both."""
     assert matching(common(exponent, length, 8)) == (exponent, length)
-    field = Coloured(1.0, exponent, length)(torch.zeros(1, 1, 1500, 1500), torch.Generator().manual_seed(0)).values[
-        0, 0
-    ]
+    even = torch.zeros(1, 1, 1500, 1500)
+    field = Coloured(1.0, exponent, length)(even, torch.Generator().manual_seed(0)).values[0, 0]
     found = [float((field[:, : 1500 - lag] * field[:, lag:]).mean()) for lag in range(8)]
     np.testing.assert_allclose(found, common(exponent, length, 8), atol=0.02)
 
