@@ -275,6 +275,14 @@ def test_crops_of_a_batch_are_parts_of_images_in_every_pose(tmp_path):
     }
 
 
+def test_crops_of_a_batch_are_of_images_by_their_area(tmp_path):
+    """Break: every image as likely as any other."""
+    patches = opened(tmp_path, np.full((20, 20), 10, np.uint8), np.full((40, 80), 200, np.uint8))
+    crops = Crops.of(patches, torch.device("cpu")).draw(900, 12, torch.Generator().manual_seed(0), gray=False)
+    share = float((crops.flatten(1).mean(1) < 0.5).float().mean())
+    assert abs(share - 400 / 3600) < 0.04
+
+
 def test_crops_of_a_batch_in_gray_are_the_luminance_of_those_in_colour(tmp_path):
     patches = opened(tmp_path, picture(20, 24), picture(20, 24, channels=1))
     crops = Crops.of(patches, torch.device("cpu"))

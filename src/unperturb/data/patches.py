@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ from unperturb.errors import FileError, TrainingError, UsageError
 
 SIDES = (128, 32, 16)
 """Sides of the crops to validate on: the largest that an image has."""
+
+Result = TypeVar("Result")
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
@@ -300,10 +302,10 @@ def _decode(
         part.write_text(json.dumps(described))
 
 
-def _ahead(function: Callable[[int], Any], count: int) -> Iterator[Any]:
+def _ahead(function: Callable[[int], Result], count: int) -> Iterator[Result]:
     """Yield the function of 0, 1, … in order; as many more as there are cores are being worked at meanwhile."""
     threads = os.cpu_count() or 1
-    waiting: deque[Future[Any]] = deque()
+    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for number in range(count):
             waiting.append(pool.submit(function, number))

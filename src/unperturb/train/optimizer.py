@@ -72,7 +72,7 @@ class Optimizer:
             How the parameters are gone through; they do not depend on each other.
         """
         self.steps += 1
-        groups = self._groups()
+        groups = self._groups(at_once=self.parameters[0].device.type != "cpu")
 
         def update(number: int) -> None:
             group = groups[number]
@@ -84,12 +84,14 @@ class Optimizer:
 
         list(run(update, range(len(groups))))
 
-    def _groups(self) -> list[list[int]]:
-        """Return what is updated together, the largest first. A GPU's time goes by calls: there, kernels of a shape."""
+    def _groups(self, *, at_once: bool) -> list[list[int]]:
+        """Return what is updated together, the largest first: each by itself, or at once the kernels of one shape.
+
+        A GPU's time goes by calls; a processor's threads each take one.
+        """
         groups: dict[Any, list[int]] = {}
         for index, parameter in enumerate(self.parameters):
-            together = self.inner[index] and parameter.device.type != "cpu"
-            groups.setdefault(parameter.shape if together else index, []).append(index)
+            groups.setdefault(parameter.shape if at_once and self.inner[index] else index, []).append(index)
         return sorted(groups.values(), key=lambda group: -self.parameters[group[0]].numel())
 
     def _orthogonal(self, group: list[int], gradients: list[Tensor], rate: float) -> None:
