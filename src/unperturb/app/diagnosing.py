@@ -126,7 +126,9 @@ def diagnose_files(
     dtype, white = kinds.pop()
     whole = dtype[0] in "iu"
     noise = measure_noise(planes, others, step=1 / white if whole else 0.0)
-    faults = find_faults(planes, noise.sigma.value, (0.0, 1.0) if whole else None)
+    # What is within a few steps of rounding is no fault, however little noise there is.
+    strength = max(noise.sigma.value, 3 / white if whole else 0.0)
+    faults = find_faults(planes, strength, (0.0, 1.0) if whole else None)
     spec = specified(noise, faults)
     return Diagnosis(
         len(files), len(chosen), noise, faults, white, spec, advice_on(noise, faults, paired=bool(seconds))
