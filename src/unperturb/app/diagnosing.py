@@ -161,7 +161,7 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
         )
     if noise.correlated:
         told.append(
-            f"Neighbours have noise in common, up to {noise.reach} pixels apart. `natural` takes noise to be white and "
+            f"Neighbours have noise in common, up to {pixels(noise.reach)} apart. `natural` takes noise to be white and "
             "will leave blotches; blind-spot methods and those that compare neighbours will fail as well. Train with "
             "this spec, or for photographs with `camera`."
         )
@@ -203,6 +203,11 @@ def _faults_told(faults: Faults) -> tuple[str, ...]:
     if faults.missing:
         told.append(f"{faults.missing:.1%} of the values are missing; --missing nan fills them in.")
     return tuple(told)
+
+
+def pixels(count: int) -> str:
+    """Return a number of pixels in words."""
+    return f"{count} pixel{'s' * (count != 1)}"
 
 
 def _plain(measured: Measured) -> dict[str, float]:

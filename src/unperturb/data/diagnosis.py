@@ -37,7 +37,6 @@ from unperturb.errors import UsageError
 
 Floats = NDArray[np.float64]
 
-
 _ONE_BRIGHTNESS: Final = 1e-5
 """Brightness that differs by less, in units of the largest value, says nothing of how noise goes with it."""
 

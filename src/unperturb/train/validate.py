@@ -94,9 +94,8 @@ def _error(
     for group in groups.values():
         items = [item for item, _ in group]
         truth, drawn = (torch.cat([images[item] for item in items]).to(device) for images in (clean, noise))
-        for item, value in zip(
-            items, _given_errors(denoiser, stacked([made for _, made in group]), truth, drawn, sigma), strict=True
-        ):
+        found = _given_errors(denoiser, stacked([made for _, made in group]), truth, drawn, sigma)
+        for item, value in zip(items, found, strict=True):
             errors[item] = value
     return errors
 

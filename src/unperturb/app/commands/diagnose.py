@@ -49,11 +49,13 @@ def diagnose(
 
 
 def _lines(found: "Diagnosis") -> list[str]:
+    from unperturb.app.diagnosing import pixels
+
     noise = found.noise
     lines = [found.spec, _line("sigma", noise.sigma, found.white), _line("gain", noise.gain, 1.0)]
     lines.append(_line("read", noise.read, found.white))
     if noise.heard and noise.whiteness is not None:
-        in_common = f"in common up to {noise.reach} pixels apart" if noise.correlated else "white"
+        in_common = f"in common up to {pixels(noise.reach)} apart" if noise.correlated else "white"
         lines.append(f"{'neighbours':<11}{in_common} (whiteness {noise.whiteness.value:.2f})")
     return lines + [f"- {sentence}" for sentence in found.advice]
 
