@@ -15,16 +15,17 @@ from unperturb.data.patches import Patches, Preparation, open_patches
 from unperturb.errors import FileError, ModelError, TrainingError, UsageError
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.filling import filled
 from unperturb.model.network import UNetSettings, VectorNetSettings, build
 from unperturb.model.spec import parse
 from unperturb.train import validate as validate_module
-from unperturb.train.fit import Together, fit
+from unperturb.train.fit import _PLAIN, Together, _batches, _Learning, fit
 from unperturb.train.material import crops, together
 from unperturb.train.objective import FLOOR, squared_error
 from unperturb.train.optimizer import Optimizer, is_inner, orthogonalised
 from unperturb.train.run import Habits, RunFiles, train_model
 from unperturb.train.settings import FitSettings
-from unperturb.train.showing import joined, tasks
+from unperturb.train.showing import Task, joined, tasks
 from unperturb.train.state import FitState
 from unperturb.train.validate import LEVELS
 
@@ -109,6 +110,38 @@ def test_a_batch_drawn_as_a_whole_is_learned_from_and_taken_up_again(perturb, tm
     again = FitState.resume(tmp_path / "state", settings)
     run(again, Together(alternating))
     assert_same(snapshot(whole), snapshot(again))
+
+
+def _learning(device: str) -> tuple[_Learning, list[tuple[int, Task]]]:
+    """Return a batch of gray and colour items, and what learns from it."""
+    network = UNetSettings(channels=3, widths=(4, 8), blocks=1)
+    settings = FitSettings(perturb="gaussian:sigma=0.1..0.5", network=network, batch=4)
+    state = FitState.start(settings, device=torch.device(device))
+    draw = Together(
+        lambda generator: [torch.rand(2, c, 16, 16, generator=generator, device=generator.device) for c in (1, 3)]
+    )
+    batches = list(_batches(settings, draw, 0, range(4), torch.device(device), filled))
+    return _Learning(state, squared_error, torch.float32), batches
+
+
+def test_what_is_learned_from_can_be_given_as_tensors_alone():
+    """As a recording takes it. Breaks: parts in another order; the second task left out."""
+    learning, batches = _learning("cpu")
+    expected = learning(batches)
+    found = learning._plainly(*(getattr(task, name) for _, task in batches for name in _PLAIN))
+    assert len(found) == len(expected) == 1 + len(list(learning.state.denoiser.parameters()))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+def test_a_recording_learns_as_training_without_one_does():
+    learning, batches = _learning("cuda")
+    for _ in range(2):
+        for one, other in zip(learning(batches), learning._learned(batches), strict=True):
+            torch.testing.assert_close(one, other)
+        with torch.no_grad():
+            for parameter in learning.state.denoiser.parameters():
+                parameter.mul_(0.9)
 
 
 def test_each_item_of_a_batch_has_one_part_of_a_choice_and_what_is_known_of_it():

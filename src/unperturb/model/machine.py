@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from unperturb.errors import UsageError
 
 Map = Callable[[Callable[[int], Any], Any], Any]
 """Something that calls a function for each number: in turn as the built-in does, or on several threads."""
+
+Answer = TypeVar("Answer", bound=Tensor | tuple[Tensor, ...])
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # names of glibc's mallopt
 
@@ -77,23 +79,23 @@ def _convolution_seconds(device: str, dtype: torch.dtype) -> float:
     return fastest
 
 
-class Replayed:
+class Replayed(Generic[Answer]):
     """A function of tensors on a GPU that is recorded once for each shape, and played ever after.
 
     Where a function is a thousand small operations, a GPU waits for most of them to be asked for; those of a recording
-    it goes through by itself. The function asks nothing of the values, and its result may be kept. Of shapes beyond the
-    first few no recording is made.
+    it goes through by itself. The function asks nothing of the values, gives a tensor or several, and what it gives may
+    be kept. Of shapes beyond the first few no recording is made.
 
     Source: CUDA graphs, as `torch.cuda.CUDAGraph` has them.
     """
 
-    MOST = 4
+    MOST = 8
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
+    def __init__(self, function: Callable[..., Answer]) -> None:
         self.function = function
-        self._recorded: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
+        self._recorded: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Answer]] = {}
 
-    def __call__(self, *values: Tensor) -> Tensor:
+    def __call__(self, *values: Tensor) -> Answer:
         """Return the function of the values."""
         key = tuple((value.shape, value.dtype) for value in values)
         if key not in self._recorded:
@@ -104,9 +106,9 @@ class Replayed:
         for place, value in zip(inputs, values, strict=True):
             place.copy_(value)
         graph.replay()
-        return output.clone()
+        return cast(Answer, output.clone() if isinstance(output, Tensor) else tuple(part.clone() for part in output))
 
-    def _record(self, *values: Tensor) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
+    def _record(self, *values: Tensor) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Answer]:
         inputs = [value.clone() for value in values]
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())

@@ -108,10 +108,11 @@ def fit(
     dtype = _settle_precision(state, precision, device)
     objective = OBJECTIVES[state.settings.objective] if objective is None else objective
     fill = Replayed(filled) if device.type == "cuda" else filled
+    learn = _Learning(state, objective, dtype)
     with workers(device, threads) as run:
         while state.step < state.settings.steps:
             begin = time.perf_counter()
-            loss, gradients = _gradients(state, draw, objective, dtype, run, fill)
+            loss, gradients = _gradients(state, draw, learn, run, fill)
             size = _clip(gradients, state.settings.clip)
             if not math.isfinite(size):
                 raise TrainingError(
@@ -138,31 +139,65 @@ def _settle_precision(state: FitState, precision: str, device: torch.device) -> 
 
 
 def _gradients(
-    state: FitState, draw: Draw | Together, objective: Objective, dtype: torch.dtype, run: Map, fill: Fill
+    state: FitState, draw: Draw | Together, learn: "_Learning", run: Map, fill: Fill
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over the batch of the coming step, and its gradients."""
     settings = state.settings
-    parameters = state.optimizer.parameters
-    device = parameters[0].device
+    device = state.optimizer.parameters[0].device
     share = settings.batch if isinstance(draw, Together) or device.type != "cpu" else settings.share
 
     def work(first: int) -> tuple[float, tuple[Tensor, ...]]:
         items = range(first, min(first + share, settings.batch))
-        with torch.enable_grad(), torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
-            losses = [
-                objective(*task.measured(state.denoiser(task.x, task.sigma, task.seen_by(state.denoiser))))
-                .view(count, -1)
-                .mean(1)
-                for count, task in _batches(settings, draw, state.step, items, device, fill)
-            ]
-            loss = torch.cat(losses)
-            _check_finite(loss, state.step, items)
-            total = loss.sum() / settings.batch
-            return float(total.detach()), torch.autograd.grad(total, parameters)
+        losses, *gradients = learn(list(_batches(settings, draw, state.step, items, device, fill)))
+        losses = losses.cpu()
+        _check_finite(losses, state.step, items)
+        return float(losses.sum() / settings.batch), tuple(gradients)
 
     results = list(run(work, range(0, settings.batch, share)))
     gradients = [sum(parts[1:], parts[0]) for parts in zip(*(gradient for _, gradient in results), strict=True)]
     return math.fsum(loss for loss, _ in results), gradients
+
+
+class _Learning:
+    """What is to be learned from, made into the loss of every item, and the gradients of their share of the mean.
+
+    On a GPU the whole way there and back is a recording, as long as nothing on it depends on the values.
+    """
+
+    def __init__(self, state: FitState, objective: Objective, dtype: torch.dtype) -> None:
+        self.state, self.objective, self.dtype = state, objective, dtype
+        self._replayed = Replayed(self._plainly)
+
+    def __call__(self, batches: Sequence[tuple[int, Task]]) -> tuple[Tensor, ...]:
+        tasks = [task for _, task in batches]
+        plain = all(task.given is None and count == len(task.clean) for count, task in batches)
+        if plain and tasks[0].clean.is_cuda:
+            return self._replayed(*(getattr(task, name) for task in tasks for name in _PLAIN))
+        return self._learned(batches)
+
+    def _plainly(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Take tasks of plain denoisers as the tensors that they are made of."""
+        count = len(_PLAIN)
+        parts = [values[first : first + count] for first in range(0, len(values), count)]
+        tasks = [Task(clean, x, sigma, None, None, unit, weigh) for clean, x, sigma, unit, weigh in parts]
+        return self._learned([(len(task.clean), task) for task in tasks])
+
+    def _learned(self, batches: Sequence[tuple[int, Task]]) -> tuple[Tensor, ...]:
+        denoiser = self.state.denoiser
+        device = self.state.optimizer.parameters[0].device.type
+        with torch.enable_grad(), torch.autocast(device, self.dtype) if self.dtype != torch.float32 else nullcontext():
+            losses = [
+                self.objective(*task.measured(denoiser(task.x, task.sigma, task.seen_by(denoiser))))
+                .view(count, -1)
+                .mean(1)
+                for count, task in batches
+            ]
+            loss = torch.cat(losses)
+            total = loss.sum() / self.state.settings.batch
+            return loss.detach(), *torch.autograd.grad(total, self.state.optimizer.parameters)
+
+
+_PLAIN = ("clean", "x", "sigma", "unit", "weigh")
 
 
 def _batches(

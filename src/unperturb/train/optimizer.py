@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unperturb.model.machine import Map
+from unperturb.model.machine import Map, Replayed
 
 
 def is_inner(name: str, parameter: Tensor) -> bool:
@@ -55,6 +55,7 @@ class Optimizer:
         self.inner = [is_inner(name, value) for name, value in zip(self.names, self.parameters, strict=True)]
         self.inner_scale, self.momentum, self.betas, self.epsilon = inner_scale, momentum, betas, epsilon
         self.steps = 0
+        self._orthogonalised = Replayed(orthogonalised)
         self.first = [torch.zeros_like(value) for value in self.parameters]
         self.second = [torch.zeros_like(value[:0] if inner else value) for value, inner in self._pairs()]
 
@@ -100,7 +101,7 @@ class Optimizer:
         for index, gradient in zip(group, gradients, strict=True):
             momentum = self.first[index].mul_(self.momentum).add_(gradient)
             wanted.append((gradient + self.momentum * momentum).flatten(1))
-        directions = orthogonalised(torch.stack(wanted)) if len(group) > 1 else [orthogonalised(wanted[0])]
+        directions = self._orthogonalised(torch.stack(wanted)) if len(group) > 1 else [self._orthogonalised(wanted[0])]
         for index, direction in zip(group, directions, strict=True):
             parameter = self.parameters[index]
             size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
