@@ -187,6 +187,12 @@ WORDS = [
     Word("poisson:gain=0.1", flat(-0.2), mean=0.0, variance=0.0),
     Word("poisson:gain=0.1..0.3", flat(0.5, 40), mean=0.5, variance=0.2 * 0.5),
     *(Word("poisson-gaussian:gain=0.1,read=0.2", flat(x), mean=x, variance=0.1 * x + 0.04) for x in (0.0, 0.5, 5.0)),
+    *(
+        Word(
+            "poisson-gaussian:gain=0.1,read=0.2,offset=1", flat(x), mean=max(x, 1), variance=0.1 * max(x - 1, 0) + 0.04
+        )
+        for x in (0.5, 1.0, 6.0)
+    ),
     *(Word("speckle:sigma=0.3", flat(x), mean=x, variance=(0.3 * x) ** 2) for x in (-1.0, 0.0, 0.5)),
     ornstein_uhlenbeck("coloured:sigma=0.3,exponent=2,length=50", 0.3, 50, 40),
     Word("coloured:sigma=0.3,exponent=0,length=4", flat(0.5, 1, 8, 8), mean=0.5, variance=0.09),

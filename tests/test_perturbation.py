@@ -380,6 +380,7 @@ def test_masks_are_joined():
         ("\tgaussian :\n sigma = 0 .. 0.5+erase:fraction=0.5  ", Gaussian(Range(0, 0.5)) + Erase(0.5)),
         ("block:count=1..3,size=8..24", Block(size=Range(8, 24), count=Range(1, 3))),
         ("poisson-gaussian:gain=0.01,read=0", PoissonGaussian(0.01, 0)),
+        ("poisson-gaussian:gain=0.01,read=0,offset=-.5", PoissonGaussian(0.01, 0, -0.5)),
     ],
 )
 def test_specs_that_can_be_read(text, perturbation):
@@ -387,6 +388,8 @@ def test_specs_that_can_be_read(text, perturbation):
 
 
 def test_specs_are_written_in_one_form():
+    assert str(PoissonGaussian(0.01, 0.0)) == "poisson-gaussian:gain=0.01,read=0"
+    assert str(PoissonGaussian(0.01, 0.0, 0.1)) == "poisson-gaussian:gain=0.01,read=0,offset=0.1"
     written = str(parse("block:count=01.0..3,size=8+gaussian:sigma=0.50..1e0+jpeg:quality=5"))
     assert written == "block:size=8,count=1..3 + gaussian:sigma=0.5..1 + jpeg:quality=5"
 

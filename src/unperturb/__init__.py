@@ -71,6 +71,7 @@ _HOMES = {
     ],
     "unperturb.model.row_model": ["RowModel", "load_rows", "save_rows"],
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
+    "unperturb.model.stabilise": ["Stabiliser", "stabiliser"],
     "unperturb.train.fit": ["Progress", "fit"],
     "unperturb.train.settings": ["FitSettings"],
     "unperturb.train.state": ["FitState"],

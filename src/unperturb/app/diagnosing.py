@@ -13,6 +13,7 @@ from unperturb.data.diagnosis import Measured, NoiseCurve, measure_noise
 from unperturb.data.faults import Faults, find_faults
 from unperturb.data.recording import image_files, read
 from unperturb.errors import FileError, UsageError
+from unperturb.model.perturbation import Gaussian, Perturbation, PoissonGaussian
 
 Planes = list[NDArray[np.float32]]
 
@@ -135,13 +136,37 @@ def diagnose_files(
     )
 
 
+def noise_in(path: Path) -> Perturbation:
+    """Return the noise of one file as a model of noise alone can be told: as strong at every brightness, or counted.
+
+    Of noise that neighbours have in common, or that goes with brightness in another way, it is the strength alone.
+
+    Raises
+    ------
+    UnperturbError
+        Where the file cannot be read, or is too small.
+    """
+    found = diagnose_files([path])
+    noise = found.noise
+    if noise.grows and not noise.correlated:
+        return counted(noise)
+    return Gaussian(noise.sigma.value if noise.heard else 0.0)
+
+
+def counted(noise: NoiseCurve) -> PoissonGaussian:
+    """Return noise that grows with brightness; where it ends before brightness does, the offset is where it ends."""
+    gain, read = noise.gain.value, noise.read.value
+    offset = -noise.intercept.value / gain if noise.intercept.high < 0 else 0.0
+    return PoissonGaussian(*(float(f"{level:.4g}") for level in (gain, read, offset)))
+
+
 def specified(noise: NoiseCurve, faults: Faults) -> str:
     """Return what was found as the spec of a perturbation."""
     if noise.correlated:
         exponent, length = matching(noise.autocorrelation)
         spec = f"coloured:sigma={noise.sigma.value:.4g},exponent={exponent:g},length={length:g}"
     elif noise.grows:
-        spec = f"poisson-gaussian:gain={noise.gain.value:.4g},read={noise.read.value:.4g}"
+        spec = str(counted(noise))
     else:
         spec = f"gaussian:sigma={noise.sigma.value:.4g}"
     if faults.faulty > FAULTY:
@@ -170,10 +195,10 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
     elif noise.grows:
         told.append(
             "Noise grows with brightness. `natural` takes it to be equally strong everywhere: bright places will keep "
-            "some, dark ones lose detail. A model trained with this spec will not."
+            "some, dark ones lose detail. --noise with this spec tells it how strong it is where."
         )
-        if noise.read.high == 0:
-            told.append("It ends before brightness does: subtract the camera's offset first, and diagnose again.")
+        if noise.intercept.high < 0:
+            told.append("It ends before brightness does, at the camera's offset.")
     elif noise.depends:
         told.append(
             "Noise is not equally strong at every brightness, and not as that of counting is: a tone curve, or "

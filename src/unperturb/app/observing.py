@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.app.diagnosing import noise_in
 from unperturb.data import signal as signals
 from unperturb.data.gaps import bridged, estimate_white, find_gaps
 from unperturb.data.missing import Mask, blanked, find_missing
@@ -21,7 +22,8 @@ from unperturb.infer.observe import Observation, as_sigma, is_conditional, obser
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.network import UNetSettings
-from unperturb.model.perturbation import Gaussian, Perturbation
+from unperturb.model.perturbation import Perturbation
+from unperturb.model.stabilise import is_noise
 
 
 def check_mean(denoise: Denoise) -> None:
@@ -75,6 +77,8 @@ class Looking:
         What was done to the files, where it is known; for a model of noise alone.
     compute
         How to compute.
+    diagnosed
+        Whether to find out of every file by itself what noise is in it (`unperturb.app.diagnosing`).
     """
 
     denoise: Denoise
@@ -82,6 +86,7 @@ class Looking:
     missing: str | None = None
     perturbation: Perturbation | None = None
     compute: Compute = field(default_factory=Compute)
+    diagnosed: bool = False
 
     @property
     def undoes(self) -> bool:
@@ -91,7 +96,7 @@ class Looking:
     @property
     def caveat(self) -> str | None:
         """What has to be said of answers that are approximate; None where they are not."""
-        plain = self.missing is None and (self.perturbation is None or isinstance(self.perturbation, Gaussian))
+        plain = self.missing is None and (self.perturbation is None or is_noise(self.perturbation))
         return None if plain or is_conditional(self.denoise) else caveat()
 
     def at(self, path: Path) -> "Seen":
@@ -107,6 +112,8 @@ class Looking:
         return self._heard(path) if is_signal else self._seen(path)
 
     def _seen(self, path: Path) -> "Seen":
+        if self.diagnosed:
+            return dataclasses.replace(self, perturbation=noise_in(path), diagnosed=False)._seen(path)
         recording = read(path)
         missing = None
         if self.missing is None:

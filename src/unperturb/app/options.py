@@ -72,7 +72,14 @@ def looking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="SPEC",
         help="What was done to the images, for a model of noise: such as blur:sigma=1.5 + gaussian:sigma=0.02.",
     )
-    return model(sigma(missing(perturb(command))))
+    noise = click.option(
+        "--noise",
+        default=None,
+        metavar="SPEC",
+        help="What noise there is, such as poisson-gaussian:gain=0.01,read=0.02 for that of counting, or auto: what "
+        "diagnose finds in each file.",
+    )
+    return model(sigma(missing(perturb(noise(command)))))
 
 
 def as_looking(
@@ -80,6 +87,7 @@ def as_looking(
     sigma: float | None,
     missing: str | None,
     perturb: str | None,
+    noise: str | None,
     compute: "Compute",
     inputs: Sequence[Path] = (),
 ) -> "Looking":
@@ -97,6 +105,7 @@ def as_looking(
     from unperturb.data.stretches import are_signals
     from unperturb.model.checkpoint import load
     from unperturb.model.spec import parse
+    from unperturb.model.stabilise import is_noise
 
     if model is None and are_signals(inputs):
         raise click.UsageError(
@@ -105,9 +114,18 @@ def as_looking(
         )
     if sigma is not None and perturb is not None:
         raise click.UsageError("--perturb tells the noise as well, + gaussian:sigma=…; leave --sigma out")
-    perturbation = None if perturb is None else parse(perturb)
+    if noise is not None and any(told is not None for told in (sigma, perturb, missing)):
+        raise click.UsageError(
+            "--noise says all that was done to the files; leave --sigma, --perturb and --missing out"
+        )
+    if noise is not None and are_signals(inputs):
+        raise click.UsageError("--noise is for images; of signals --sigma tells the noise")
+    diagnosed, stated = noise == "auto", perturb if noise in (None, "auto") else noise
+    perturbation = None if stated is None else parse(stated)
+    if noise is not None and not (perturbation is None or is_noise(perturbation)):
+        raise click.UsageError(f"--noise is gaussian, poisson or poisson-gaussian, or auto; got {noise!r}")
     denoiser = load(model or ("missing" if missing is not None and perturb is None else "natural"))
-    return Looking(denoiser, sigma, missing, perturbation, compute)
+    return Looking(denoiser, sigma, missing, perturbation, compute, diagnosed)
 
 
 output_option = click.option(

@@ -60,6 +60,8 @@ class Restoring:
             "shape": list(recording.values.shape),
             "sigma": levels[0] if len(levels) == 1 else levels,
         }
+        if self.looking.diagnosed:
+            told["noise"] = str(seen.looking.perturbation)
         if seen.missing is not None:
             told["missing"] = float(seen.missing.mean())
         if self.looking.caveat is not None:
@@ -80,7 +82,7 @@ class Restoring:
     def _planes(
         self, seen: Seen, levels: list[float | None], progress: Progress | None
     ) -> Iterator[tuple[Index, NDArray[np.float32]]]:
-        recording = seen.recording
+        recording, looking = seen.recording, seen.looking
         n_planes = int(np.prod(recording.stack_shape))
         for number, (index, plane, missing, sigma) in enumerate(seen.planes()):
             levels.append(None if sigma is None else seen.in_file_units(index, sigma))
@@ -93,13 +95,13 @@ class Restoring:
                 index,
                 restore(
                     plane,
-                    self.looking.denoise,
+                    looking.denoise,
                     sigma,
                     channel_axis=seen.channel_axis,
                     missing=missing,
-                    perturbation=self.looking.perturbation,
+                    perturbation=looking.perturbation,
                     quality=self.quality,
-                    compute=self.looking.compute,
+                    compute=looking.compute,
                     progress=show,
                 ),
             )

@@ -95,6 +95,8 @@ class NoiseCurve:
     gain, read
         Of the line: variance a unit of brightness, and standard deviation at brightness 0. Where all there is is of one
         brightness, nothing is known of the gain.
+    intercept
+        Of the line: the variance at brightness 0, below 0 where noise ends before brightness does.
     unevenness
         Standard deviation of the logarithm of the variance over brightness: 0 where noise is equally strong everywhere.
     depends
@@ -114,6 +116,7 @@ class NoiseCurve:
     sigma: Measured
     gain: Measured
     read: Measured
+    intercept: Measured
     unevenness: Measured
     depends: bool
     whiteness: Measured | None
@@ -179,6 +182,7 @@ def measure_noise(
         sigma=_measured(full.sigma, [part.sigma for part in parts]).times(scale),
         gain=gain,
         read=read.times(scale),
+        intercept=square.times(scale**2),
         unevenness=uneven,
         depends=heard and depends,
         whiteness=whiteness,

@@ -3,6 +3,7 @@
 Which posterior depends on what was done to the array, and on what the model is:
 
     noise                                   Posterior(denoise, values, sigma)
+    noise that grows with brightness        the same, with a map of sigma from a first answer (`stabilise`)
     anything, and a conditional model       the model is bound to the values, and the start says nothing
     missing values, blur, lost resolution,  approximately, by `unperturb.infer.condition`
     and a model of noise alone
@@ -24,6 +25,7 @@ from unperturb.infer.tiled import Compute, Tiled, unet_settings
 from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.linear import Likelihood, likelihood_of, mask_operator
 from unperturb.model.perturbation import Gaussian, Perturbation
+from unperturb.model.stabilise import Stabiliser, stabiliser
 
 FloatArray = NDArray[np.float32]
 
@@ -89,9 +91,10 @@ def observe(
     missing
         Boolean, of the shape of the space: True where values are missing, whatever stands there.
     perturbation
-        What was done to the values, where it is known, for a model of noise alone: with blur or lost resolution, and
-        Gaussian noise after it, the answer is approximate (`unperturb.infer.condition`), and so it is with missing
-        values. A conditional model knows what it was trained for.
+        What was done to the values, where it is known, for a model of noise alone: Gaussian noise, or that of counting
+        (``poisson``, ``poisson-gaussian``). With blur or lost resolution, and Gaussian noise after it, the answer is
+        approximate (`unperturb.infer.condition`), and so it is with missing values. A conditional model knows what it
+        was trained for.
     compute
         Device, precision, tiles.
 
@@ -112,6 +115,8 @@ def observe(
     elif missing is None and (perturbation is None or isinstance(perturbation, Gaussian)):
         level = _level(values, channel_axis, _noise_of(perturbation, sigma), planes.shape[1:])
         posterior = Posterior(Tiled(denoise, compute), start, level)
+    elif missing is None and (counting := stabiliser(perturbation, planes)) is not None:
+        posterior = _counted(start, Tiled(denoise, compute), counting)
     else:
         posterior = observed_posterior(denoise, _likelihood(start, sigma, missing, perturbation), compute=compute)
     return Observation(posterior, planes.shape, channel_axis)
@@ -125,6 +130,16 @@ def is_conditional(denoise: Denoise) -> TypeGuard[Denoiser]:
 def as_sigma(values: NDArray[Any], channel_axis: int | None, sigma: float | None) -> float:
     """Return the noise level: as given, or estimated from the values."""
     return estimate_sigma(values, channel_axis) if sigma is None else sigma
+
+
+def _counted(start: Tensor, denoise: Tiled, counting: Stabiliser) -> Posterior:
+    """Return the posterior of counts: how strong their noise is where, a first answer says.
+
+    That is found among stabilised values, whose noise is of one strength. Where counts are few, as good as Gaussian
+    noise it is in neither.
+    """
+    first = counting.inverse(denoise(counting.forward(start), counting.sigma))
+    return Posterior(denoise, start, counting.variance(first).mean(1, keepdim=True).sqrt())
 
 
 def _conditioned(

@@ -36,6 +36,7 @@ from unperturb.model.operators import block_means, gaussian_blur, jpeg_compresse
 Strength = Annotated[Level, Limits(0)]
 Fraction = Annotated[Level, Limits(0, 1)]
 Gain = Annotated[Level, Limits(0, above=True)]
+Offset = Annotated[Level, Limits(-1e6, 1e6)]
 Width = Annotated[Level, Limits(0, 1000)]
 Number = Annotated[Level, Limits(1, 10**6, whole=True)]
 Quality = Annotated[Level, Limits(0, 100, whole=True)]
@@ -177,7 +178,11 @@ class Process(Perturbation, Protocol):
                 raise UsageError(f"{self.name}: {key}: {error}") from None
 
     def __str__(self) -> str:
-        return f"{self.name}:" + ",".join(f"{key}={written(getattr(self, key))}" for key in limits_of(type(self)))
+        levels = {key: getattr(self, key) for key in limits_of(type(self))}
+        nothing = {entry.name for entry in fields(self) if entry.default == 0 and levels[entry.name] == 0}  # type: ignore[arg-type]
+        return f"{self.name}:" + ",".join(
+            f"{key}={written(level)}" for key, level in levels.items() if key not in nothing
+        )
 
     def __call__(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
         """Draw one perturbed signal for each clean one, once the perturbation is known to have a meaning for them."""
@@ -233,9 +238,10 @@ class Poisson(Process):
 
 @dataclass(frozen=True)
 class PoissonGaussian(Process):
-    """What a sensor does, ``y = gain * Poisson(x / gain) + read * n``: mean x, variance gain * x + read².
+    """What a sensor does, ``y = offset + gain * Poisson((x - offset) / gain) + read * n``.
 
-    `read` is the standard deviation of the read-out noise. A negative x has the rate 0.
+    Its mean is x, its variance gain * (x - offset) + read². `read` is the standard deviation of the read-out noise,
+    `offset` the value of no light, a camera's black level. An x below it has the rate 0, and gives the offset.
     Source: Foi, Trimeche, Katkovnik and Egiazarian, "Practical Poissonian-Gaussian noise modeling and fitting for
     single-image raw-data", 2008.
     """
@@ -243,10 +249,13 @@ class PoissonGaussian(Process):
     name: ClassVar[str] = "poisson-gaussian"
     gain: Gain
     read: Strength
+    offset: Offset = 0.0
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
         read = draw(self.read, clean, generator)
-        return Perturbed(_counted(clean, self.gain, generator) + per_item(read, clean) * _normal(clean, generator))
+        offset = per_item(draw(self.offset, clean, generator), clean)
+        counted = offset + _counted(clean - offset, self.gain, generator)
+        return Perturbed(counted + per_item(read, clean) * _normal(clean, generator))
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def restore(
     sigma: float | None,
     missing: str | None,
     perturb: str | None,
+    noise: str | None,
     quality: str,
     compare: bool,
     suffix: str | None,
@@ -74,7 +75,7 @@ def restore(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile), inputs)
+    looking = as_looking(model, sigma, missing, perturb, noise, as_compute(device, precision, tile), inputs)
     restoring = Restoring(looking, quality, overwrite)
     results, failures, seconds = run_files("restoring", jobs, restoring)
     _tell(results, failures, as_json=as_json, seconds=seconds)
@@ -95,6 +96,7 @@ def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool,
     for result in results:
         sigma = result.get("sigma")
         levels = f"  (sigma {sigma:.3g})" if isinstance(sigma, float) else ""
+        levels = f"  ({result['noise']})" if "noise" in result else levels
         click.echo(f"{result['output']}{levels}")
         if "compare" in result:
             click.echo(result["compare"])

@@ -43,6 +43,7 @@ def sample(
     sigma: float | None,
     missing: str | None,
     perturb: str | None,
+    noise: str | None,
     n_samples: int,
     steps: int,
     seed: int,
@@ -79,7 +80,7 @@ def sample(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile), inputs)
+    looking = as_looking(model, sigma, missing, perturb, noise, as_compute(device, precision, tile), inputs)
     check_mean(looking.denoise)
     drawing = Drawing(looking, n_samples, steps, seed, overwrite)
     results, failures, seconds = run_files("drawing", jobs, drawing)

@@ -44,6 +44,7 @@ def uncertainty(
     sigma: float | None,
     missing: str | None,
     perturb: str | None,
+    noise: str | None,
     n_samples: int,
     steps: int,
     seed: int,
@@ -87,7 +88,7 @@ def uncertainty(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, as_compute(device, precision, tile), inputs)
+    looking = as_looking(model, sigma, missing, perturb, noise, as_compute(device, precision, tile), inputs)
     check_mean(looking.denoise)
     drawing = Drawing(n_samples, steps)
     examining: Hearing | Examining = (

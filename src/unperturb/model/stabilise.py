@@ -1,0 +1,160 @@
+"""Variance stabilisation: counts, whose noise grows with what is counted, as values with noise of one strength.
+
+A sensor makes of a signal x
+
+    y = o + gain · Poisson((x − o) / gain) + read · n        variance gain · (x − o) + read²,   o: offset
+
+The generalised Anscombe transform brings the noise of every brightness to a standard deviation of about 1:
+
+    f(z) = 2 √(z + 3/8 + s²),        z = (y − o) / gain,  s = read / gain,  0 where the root is of less than 0
+
+What a denoiser finds there is the mean of f, and f of a mean is not the mean of f. So the way back is the inverse of
+x ↦ E[f(z) | x], the exact unbiased inverse. Below `FEW` counts E is a sum over all counts; above, its expansion
+
+    E[f]² / 4 ≈ λ + 1/8 + s²,        λ = (x − o) / gain
+
+Sources: Starck, Murtagh and Bijaoui, "Image processing and data analysis", 1998, for f; Mäkitalo and Foi, "Optimal
+inversion of the generalized Anscombe transformation for Poisson-Gaussian noise", IEEE TIP 2013, for the way back.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unperturb.errors import UsageError
+from unperturb.model.level import Range
+from unperturb.model.perturbation import Composition, Gaussian, Perturbation, Poisson, PoissonGaussian
+
+FEW = 60.0
+"""Counts from which on the expansion is as good as the sum."""
+
+
+@dataclass(frozen=True)
+class Stabiliser:
+    """From values to stabilised ones, and back.
+
+    Both are lines of the transform above: `offset` becomes 0, and `top` becomes 1, so that what a model knows of noise
+    by its level holds for stabilised values as well.
+
+    Attributes
+    ----------
+    gain
+        The value of one count.
+    read
+        Standard deviation of the noise of reading, in the units of the values.
+    offset
+        The value of no light.
+    top
+        The value of much light, above `offset`.
+    """
+
+    gain: float
+    read: float = 0.0
+    offset: float = 0.0
+    top: float = 1.0
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of the noise in stabilised values."""
+        low, high = self._ends
+        return 1 / (high - low)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return noisy values with noise of one strength, `sigma`; any shape."""
+        low, _ = self._ends
+        z = (values.double() - self.offset) / self.gain
+        return ((2 * (z + 3 / 8 + self._square).clamp(min=0).sqrt() - low) * self.sigma).to(values)
+
+    def mean(self, clean: Tensor) -> Tensor:
+        """Return the mean of what `forward` makes of noisy versions of clean values; any shape."""
+        low, _ = self._ends
+        counts = ((clean.double() - self.offset) / self.gain).clamp(min=0)
+        table, means = _means(self._square)
+        few = torch.from_numpy(np.interp(counts.cpu().numpy(), table, means)).to(counts)
+        many = 2 * (counts + 1 / 8 + self._square).sqrt()
+        return ((torch.where(counts < FEW, few, many) - low) * self.sigma).to(clean)
+
+    def inverse(self, stabilised: Tensor) -> Tensor:
+        """Return the values of which these are the stabilised means, `offset` at least; any shape."""
+        low, _ = self._ends
+        mean = stabilised.double() / self.sigma + low
+        table, means = _means(self._square)
+        few = torch.from_numpy(np.interp(mean.cpu().numpy(), means, table)).to(mean)
+        many = mean.square() / 4 - 1 / 8 - self._square
+        return (self.offset + self.gain * torch.where(mean < means[-1], few, many)).to(stabilised)
+
+    def variance(self, clean: Tensor) -> Tensor:
+        """Return the variance of the noise of clean values; of what is as good as no light a tenth of a count's."""
+        counts = ((clean - self.offset) / self.gain).clamp(min=0) + 0.1
+        return self.gain**2 * counts + self.read**2
+
+    @property
+    def _square(self) -> float:
+        return (self.read / self.gain) ** 2
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """What becomes 0, and what becomes 1."""
+        reach = max(self.top - self.offset, self.gain) / self.gain
+        return 2 * (3 / 8 + self._square) ** 0.5, 2 * (reach + 3 / 8 + self._square) ** 0.5
+
+
+def is_noise(perturbation: Perturbation) -> bool:
+    """Whether it is noise that a denoiser of Gaussian noise can be told: that of counting, or Gaussian, or both."""
+    first, *rest = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
+    return isinstance(first, Gaussian | Poisson | PoissonGaussian) and all(isinstance(part, Gaussian) for part in rest)
+
+
+def stabiliser(perturbation: Perturbation | None, values: NDArray[np.floating[Any]]) -> Stabiliser | None:
+    """Return what stabilises values that were perturbed by counting; None for any other perturbation.
+
+    Parameters
+    ----------
+    perturbation
+        ``poisson`` or ``poisson-gaussian``, with Gaussian noise after it or none; or any other.
+    values
+        What was observed, of any shape. The largest, but for one in a thousand, is taken for `top`.
+
+    Raises
+    ------
+    UsageError
+        Where a level is a range: what is to be undone has one.
+    """
+    counting, *noise = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
+    if not isinstance(counting, Poisson | PoissonGaussian) or not all(isinstance(part, Gaussian) for part in noise):
+        return None
+    gain, read, offset = (_stated(counting, key) for key in ("gain", "read", "offset"))
+    read = math.hypot(read, *(_stated(part, "sigma") for part in noise))
+    return Stabiliser(gain, read, offset, max(float(np.quantile(values, 0.999)), offset + gain))
+
+
+def _stated(part: Perturbation | None, key: str) -> float:
+    level = getattr(part, key, 0.0)
+    if isinstance(level, Range):
+        raise UsageError(f"{part} leaves open how strong the noise is; give one number for every level")
+    return float(level)
+
+
+@functools.lru_cache(maxsize=64)
+def _means(square: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return counts from 0 to `FEW`, and E[f] at each of them, for a read noise of s² = `square` in counts.
+
+    A sum over all counts, and one over the read noise, in steps of a hundredth of it: the root has an edge, at which no
+    rule of higher order is better.
+    """
+    from scipy.special import gammaln, xlogy
+
+    counts = np.concatenate([np.linspace(0, 2, 201), np.geomspace(2, FEW, 400)[1:]])
+    k = np.arange(int(FEW + 12 * FEW**0.5) + 1)
+    chance = np.exp(xlogy(k, counts[:, None]) - counts[:, None] - gammaln(k + 1))
+    nodes = np.linspace(-8, 8, 1601)
+    weights = np.exp(-np.square(nodes) / 2)
+    z = k[:, None] + np.sqrt(square) * nodes
+    root = 2 * np.sqrt(np.maximum(z + 3 / 8 + square, 0)) @ (weights / weights.sum())
+    return counts, chance @ root
