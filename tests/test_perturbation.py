@@ -16,14 +16,12 @@ from unperturb.model.camera import Camera
 from unperturb.model.coloured import Coloured
 from unperturb.model.erasure import Block, Erase, Line, Scratch
 from unperturb.model.level import Limits, Range
+from unperturb.model.optics import Blur, Downsample, Jpeg
 from unperturb.model.perturbation import (
-    Blur,
     Choice,
     Composition,
-    Downsample,
     Gaussian,
     Impulse,
-    Jpeg,
     Poisson,
     PoissonGaussian,
     Speckle,

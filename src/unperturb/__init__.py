@@ -65,9 +65,10 @@ _HOMES = {
         "Likelihood", "LinearOperator", "blur_operator", "downsample_operator", "likelihood_of", "mask_operator",
     ],
     "unperturb.model.network": ["PRESETS", "UNet", "UNetSettings", "VectorNet", "VectorNetSettings"],
+    "unperturb.model.optics": ["Blur", "Downsample", "Jpeg"],
     "unperturb.model.perturbation": [
-        "Blur", "Choice", "Composition", "Downsample", "Gaussian", "Impulse", "Jpeg", "Perturbation", "Perturbed",
-        "Poisson", "PoissonGaussian", "Speckle",
+        "Choice", "Composition", "Gaussian", "Impulse", "Perturbation", "Perturbed", "Poisson", "PoissonGaussian",
+        "Speckle",
     ],
     "unperturb.model.row_model": ["RowModel", "load_rows", "save_rows"],
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
