@@ -73,10 +73,13 @@ _HOMES = {
     "unperturb.model.row_model": ["RowModel", "load_rows", "save_rows"],
     "unperturb.model.spec": ["PERTURBATIONS", "parse"],
     "unperturb.model.stabilise": ["Stabiliser", "stabiliser"],
+    "unperturb.train.adapt": ["NoisyReport", "learn_noisy"],
     "unperturb.train.fit": ["Progress", "fit"],
+    "unperturb.train.noisy": ["NOISY", "Noisy"],
     "unperturb.train.settings": ["FitSettings"],
     "unperturb.train.state": ["FitState"],
     "unperturb.train.objective": ["OBJECTIVES", "absolute_error", "squared_error"],
+    "unperturb.train.recordings": ["Recordings"],
     "unperturb.train.run": ["Habits", "Report", "RunFiles", "train_model"],
 }  # fmt: skip
 

@@ -146,11 +146,14 @@ def noise_in(path: Path) -> Perturbation:
     UnperturbError
         Where the file cannot be read, or is too small.
     """
-    found = diagnose_files([path])
-    noise = found.noise
+    return white_noise(diagnose_files([path]).noise)
+
+
+def white_noise(noise: NoiseCurve) -> Gaussian | PoissonGaussian:
+    """Return of what was measured as much as a model of white noise can be told."""
     if noise.grows and not noise.correlated:
         return counted(noise)
-    return Gaussian(noise.sigma.value if noise.heard else 0.0)
+    return Gaussian(float(f"{noise.sigma.value:.4g}") if noise.heard else 0.0)
 
 
 def counted(noise: NoiseCurve) -> PoissonGaussian:

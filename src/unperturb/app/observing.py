@@ -24,6 +24,7 @@ from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.network import UNetSettings
 from unperturb.model.perturbation import Perturbation
 from unperturb.model.stabilise import is_noise
+from unperturb.train.noisy import NOISY
 
 
 def check_mean(denoise: Denoise) -> None:
@@ -35,7 +36,7 @@ def check_mean(denoise: Denoise) -> None:
         Where it was trained with another objective than the squared error.
     """
     objective = denoise.card.recipe.get("objective", "squared") if isinstance(denoise, Denoiser) else "squared"
-    if objective != "squared":
+    if objective not in ("squared", *NOISY):
         raise ModelError(
             f"this model was trained with {objective} error, so that its answer is no mean, and nothing but restoring can "
             "be done with it; train one with squared error"

@@ -106,6 +106,7 @@ def as_looking(
     from unperturb.model.checkpoint import load
     from unperturb.model.spec import parse
     from unperturb.model.stabilise import is_noise
+    from unperturb.train.noisy import NOISY
 
     if model is None and are_signals(inputs):
         raise click.UsageError(
@@ -125,6 +126,11 @@ def as_looking(
     if noise is not None and not (perturbation is None or is_noise(perturbation)):
         raise click.UsageError(f"--noise is gaussian, poisson or poisson-gaussian, or auto; got {noise!r}")
     denoiser = load(model or ("missing" if missing is not None and perturb is None else "natural"))
+    if (
+        all(told is None for told in (sigma, missing, perturb, noise))
+        and denoiser.card.recipe.get("objective") in NOISY
+    ):
+        perturbation = parse(denoiser.card.perturbation)  # what it has learned from
     return Looking(denoiser, sigma, missing, perturbation, compute, diagnosed)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from unperturb.app.adapting import run_noisy
 from unperturb.atomic import make_folder
 from unperturb.data.patches import Preparation, open_patches
 from unperturb.data.stretches import Stretches, are_signals, open_stretches
@@ -21,6 +22,7 @@ from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.model.perturbation import Perturbation
 from unperturb.model.spec import parse
 from unperturb.train.material import Material
+from unperturb.train.objective import OBJECTIVES
 from unperturb.train.run import Habits, RunFiles, train_model
 from unperturb.train.settings import FitSettings
 
@@ -47,9 +49,15 @@ are further away."""
 
 
 def run_training(
-    data: tuple[Path, ...], output: Path, device: str, precision: str, options: dict[str, Any], show: Show
+    data: tuple[Path, ...],
+    output: Path,
+    device: str,
+    precision: str,
+    options: dict[str, Any],
+    given: set[str],
+    show: Show,
 ) -> dict[str, Any]:
-    """Train, showing progress, and return what came of it.
+    """Train, showing progress, and return what came of it; `given` names the options that a person has given.
 
     Raises
     ------
@@ -59,9 +67,6 @@ def run_training(
     files = RunFiles(output)
     _check_files(files, options)
     signals = are_signals(data)
-    settings = _settings({**options, **_left_open(options, SIGNALS if signals else IMAGES)}, dims=1 if signals else 2)
-    make_folder(output.parent)
-    material: Material = _stretches(data, options) if signals else _patches(data, options, show)
     habits = Habits(
         checkpoint=options["checkpoint"],
         validate=options["validate"],
@@ -69,6 +74,14 @@ def run_training(
         threads=options["threads"],
         device=choose_device(device),
     )
+    _check_noisy(options, given, signals=signals)
+    if options["noisy"]:
+        make_folder(output.parent)
+        return run_noisy(data, output, habits, {**options, "objective": options["objective"] or "auto"}, given, show)
+    options = {**options, "objective": options["objective"] or "squared"}
+    settings = _settings({**options, **_left_open(options, SIGNALS if signals else IMAGES)}, dims=1 if signals else 2)
+    make_folder(output.parent)
+    material: Material = _stretches(data, options) if signals else _patches(data, options, show)
     card = {
         "name": options["name"] or output.stem,
         "description": options["description"],
@@ -88,6 +101,22 @@ def run_training(
     if isinstance(material, Stretches) and options["objective"] == "squared":
         _calibrate(output, material, options["half"], show)
     return {"model": str(output), "steps": settings.steps, "psnr": report.psnr if report else {}}
+
+
+def _check_noisy(options: dict[str, Any], given: set[str], *, signals: bool) -> None:
+    """Refuse what is for noisy data alone without --noisy, and what is not for them with it."""
+    if not options["noisy"]:
+        wrong = sorted(given & {"noise", "again", "tune"})
+        if wrong:
+            raise UsageError(f"--{wrong[0]} is for noisy data; say --noisy")
+        if options["objective"] not in (None, *OBJECTIVES):
+            raise UsageError(f"the objective {options['objective']} is for noisy data; say --noisy")
+        return
+    if signals:
+        raise UsageError("--noisy is for images")
+    wrong = sorted(given & {"perturb", "gray", "scales", "jpeg", "held_out", "part", "cache", "channels"})
+    if wrong:
+        raise UsageError(f"--{wrong[0].replace('_', '-')} is for clean data; leave it out with --noisy")
 
 
 def _calibrate(path: Path, material: Stretches, half: bool, show: Show) -> None:

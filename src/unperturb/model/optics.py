@@ -1,4 +1,4 @@
-"""What optics and files do to an image: defocus, lost resolution, compression. Random is a level that is a range, alone."""
+"""What optics and files do to an image: defocus, lost resolution, compression. Random is a range of levels alone."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

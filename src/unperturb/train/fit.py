@@ -32,7 +32,8 @@ from unperturb.model.given import Fill
 from unperturb.model.machine import Map, Replayed, choose_precision, workers
 from unperturb.model.network import VectorNetSettings
 from unperturb.model.spec import parse
-from unperturb.train.objective import OBJECTIVES, Objective
+from unperturb.train.noisy import NOISY, Noisy, together
+from unperturb.train.objective import OBJECTIVES, Objective, squared_error
 from unperturb.train.settings import FitSettings
 from unperturb.train.showing import Task, joined, tasks
 from unperturb.train.state import FitState
@@ -106,7 +107,8 @@ def fit(
     """
     device = next(state.denoiser.parameters()).device
     dtype = _settle_precision(state, precision, device)
-    objective = OBJECTIVES[state.settings.objective] if objective is None else objective
+    if objective is None:
+        objective = OBJECTIVES.get(state.settings.objective, squared_error)
     fill = Replayed(filled) if device.type == "cuda" else filled
     learn = _Learning(state, objective, dtype)
     with workers(device, threads) as run:
@@ -168,9 +170,9 @@ class _Learning:
         self.state, self.objective, self.dtype = state, objective, dtype
         self._replayed = Replayed(self._plainly)
 
-    def __call__(self, batches: Sequence[tuple[int, Task]]) -> tuple[Tensor, ...]:
-        tasks = [task for _, task in batches]
-        plain = all(task.given is None and count == len(task.clean) for count, task in batches)
+    def __call__(self, batches: Sequence[tuple[int, Task | Noisy]]) -> tuple[Tensor, ...]:
+        tasks = [task for count, task in batches if isinstance(task, Task) and count == len(task.clean)]
+        plain = len(tasks) == len(batches) and all(task.given is None for task in tasks)
         if plain and tasks[0].clean.is_cuda:
             return self._replayed(*(getattr(task, name) for task in tasks for name in _PLAIN))
         return self._learned(batches)
@@ -182,19 +184,18 @@ class _Learning:
         tasks = [Task(clean, x, sigma, None, None, unit, weigh) for clean, x, sigma, unit, weigh in parts]
         return self._learned([(len(task.clean), task) for task in tasks])
 
-    def _learned(self, batches: Sequence[tuple[int, Task]]) -> tuple[Tensor, ...]:
-        denoiser = self.state.denoiser
+    def _learned(self, batches: Sequence[tuple[int, Task | Noisy]]) -> tuple[Tensor, ...]:
         device = self.state.optimizer.parameters[0].device.type
         with torch.enable_grad(), torch.autocast(device, self.dtype) if self.dtype != torch.float32 else nullcontext():
-            losses = [
-                self.objective(*task.measured(denoiser(task.x, task.sigma, task.seen_by(denoiser))))
-                .view(count, -1)
-                .mean(1)
-                for count, task in batches
-            ]
-            loss = torch.cat(losses)
+            loss = torch.cat([self._loss(task).view(count, -1).mean(1) for count, task in batches])
             total = loss.sum() / self.state.settings.batch
             return loss.detach(), *torch.autograd.grad(total, self.state.optimizer.parameters)
+
+    def _loss(self, task: Task | Noisy) -> Tensor:
+        denoiser = self.state.denoiser
+        if isinstance(task, Noisy):
+            return NOISY[self.state.settings.objective](denoiser, task)
+        return self.objective(*task.measured(denoiser(task.x, task.sigma, task.seen_by(denoiser))))
 
 
 _PLAIN = ("clean", "x", "sigma", "unit", "weigh")
@@ -202,8 +203,11 @@ _PLAIN = ("clean", "x", "sigma", "unit", "weigh")
 
 def _batches(
     settings: FitSettings, draw: Draw | Together, step: int, items: range, device: torch.device, fill: Fill
-) -> Iterator[tuple[int, Task]]:
+) -> Iterator[tuple[int, Task | Noisy]]:
     """Yield the number of items and what is to be learned from them, items of one shape together."""
+    if settings.objective in NOISY:
+        yield from _noisy_batches(settings, draw, step, items, device)
+        return
     perturb, shown = parse(settings.perturb), settings.network.given
     groups: dict[tuple[int, ...], list[Task]] = {}
     if isinstance(draw, Together):
@@ -220,6 +224,27 @@ def _batches(
         groups.setdefault(tuple(clean.shape), []).extend(tasks(clean, perturb, generator, shown=shown))
     for group in groups.values():
         yield len(group), joined(group).to(device)
+
+
+def _noisy_batches(
+    settings: FitSettings, draw: Draw | Together, step: int, items: range, device: torch.device
+) -> Iterator[tuple[int, Noisy]]:
+    """Yield the same of noisy signals, each drawn with how strong its noise is as its last channel."""
+    assert not isinstance(draw, Together)
+    groups: dict[tuple[int, ...], list[Noisy]] = {}
+    for item in items:
+        source = np.random.default_rng([settings.seed, step, item])
+        values, sigma = _parted(draw(source, item))
+        generator = torch.Generator().manual_seed(int(source.integers(2**63)))
+        first, again = values.chunk(2, 1) if settings.objective == "noise2noise" else (values, None)
+        groups.setdefault(tuple(first.shape), []).append(Noisy.of(first, sigma, generator, again))
+    for group in groups.values():
+        yield len(group), together(group).to(device)
+
+
+def _parted(drawn: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    whole = torch.from_numpy(drawn)[None]
+    return whole[:, :-1], whole[:, -1:]
 
 
 def _check_finite(loss: Tensor, step: int, items: range) -> None:

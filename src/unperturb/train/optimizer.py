@@ -116,18 +116,28 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that the next step depends on, but for the parameters and `steps`."""
-        moments = {f"first.{name}": value for name, value in zip(self.names, self.first, strict=True)}
-        return moments | {f"second.{name}": value for name, value in zip(self.names, self.second, strict=True)}
+        return moments(self.names, self.first, self.second)
 
     def restore(self, tensors: dict[str, Tensor], steps: int) -> None:
         """Take up what `state` has returned after so many steps."""
         self.steps = steps
-        for name, first, second in zip(self.names, self.first, self.second, strict=True):
-            first.copy_(tensors[f"first.{name}"])
-            second.copy_(tensors[f"second.{name}"])
+        restore_moments(self.names, self.first, self.second, tensors)
 
     def _pairs(self) -> Iterable[tuple[Tensor, bool]]:
         return zip(self.parameters, self.inner, strict=True)
+
+
+def moments(names: list[str], first: list[Tensor], second: list[Tensor]) -> dict[str, Tensor]:
+    """Return first and second moments by the names of their parameters."""
+    found = {f"first.{name}": value for name, value in zip(names, first, strict=True)}
+    return found | {f"second.{name}": value for name, value in zip(names, second, strict=True)}
+
+
+def restore_moments(names: list[str], first: list[Tensor], second: list[Tensor], tensors: dict[str, Tensor]) -> None:
+    """Take up what `moments` has returned."""
+    for name, one, two in zip(names, first, second, strict=True):
+        one.copy_(tensors[f"first.{name}"])
+        two.copy_(tensors[f"second.{name}"])
 
 
 def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:

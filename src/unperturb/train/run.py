@@ -145,7 +145,7 @@ def train_model(
         state = FitState.resume(files.state, settings, habits.device)
     else:
         state = FitState.start(settings, weights, habits.device)
-    _cut_log(files.log, state.step)
+    cut_log(files.log, state.step)
     draw = crops(settings, material.of(held_out=False), habits.device)
     meter = _Meter()
     saved = time.monotonic()
@@ -225,7 +225,7 @@ def _log(path: Path, report: Report) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _cut_log(path: Path, step: int) -> None:
+def cut_log(path: Path, step: int) -> None:
     """Take back what was logged after the checkpoint that training goes on from; a torn last line as well."""
     if not path.is_file():
         return

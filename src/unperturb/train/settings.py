@@ -6,6 +6,7 @@ from typing import Any
 from unperturb.errors import UsageError
 from unperturb.model.network import NetworkSettings, UNetSettings, describe, recall
 from unperturb.model.spec import parse
+from unperturb.train.noisy import NOISY
 from unperturb.train.objective import OBJECTIVES
 from unperturb.train.showing import says_all
 
@@ -47,7 +48,10 @@ class FitSettings:
     data
         Names what is trained on, so that no run is resumed on other data.
     objective
-        What is made small: "squared", which makes the network the posterior mean, or "absolute", the median.
+        What is made small: "squared", which makes the network the posterior mean, or "absolute", the median. Where
+        there are noisy signals alone, one of `unperturb.train.noisy`; `perturb` is then the noise that they have.
+    tune
+        Which weights are trained: "all", or "gains", by which every feature is multiplied, and nothing else.
     """
 
     perturb: str
@@ -65,12 +69,15 @@ class FitSettings:
     gray: float = 0.5
     data: str = ""
     objective: str = "squared"
+    tune: str = "all"
 
     def __post_init__(self) -> None:
-        if not says_all(parse(self.perturb)):
+        if self.objective not in NOISY and not says_all(parse(self.perturb)):
             object.__setattr__(self, "network", replace(self.network, given=True))
-        if self.objective not in OBJECTIVES:
-            raise UsageError(f"the objective is one of {', '.join(OBJECTIVES)}; got {self.objective!r}")
+        if self.objective not in (*OBJECTIVES, *NOISY):
+            raise UsageError(f"the objective is one of {', '.join((*OBJECTIVES, *NOISY))}; got {self.objective!r}")
+        if self.tune not in ("all", "gains"):
+            raise UsageError(f"what is tuned is all or gains; got {self.tune!r}")
         if min(self.seed, self.warmup) < 0:
             raise UsageError(f"seed and warmup are at least 0; got {self.seed} and {self.warmup}")
         if min(self.steps, self.batch, self.share, self.patch_size) < 1:

@@ -14,6 +14,7 @@ from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.machine import choose_device
 from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
+from unperturb.train.gains import Gains
 from unperturb.train.optimizer import Optimizer
 from unperturb.train.settings import FitSettings
 
@@ -45,7 +46,7 @@ class FitState:
     settings: FitSettings
     denoiser: Denoiser
     averaged: Denoiser
-    optimizer: Optimizer
+    optimizer: Optimizer | Gains
     step: int = 0
     seconds: float = 0.0
     precision: str = ""
@@ -73,7 +74,8 @@ class FitState:
         if isinstance(settings.network, UNetSettings) and settings.network.dims == 2:
             denoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         averaged = copy.deepcopy(denoiser).requires_grad_(False)
-        return cls(settings, denoiser, averaged, Optimizer(denoiser.network))
+        optimizer = Gains if settings.tune == "gains" else Optimizer
+        return cls(settings, denoiser, averaged, optimizer(denoiser.network))
 
     def save(self, path: str | Path) -> None:
         """Write the state, whole or not at all.

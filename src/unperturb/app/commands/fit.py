@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from unperturb.app.options import device_option, echo_json, json_option, precision_option
 from unperturb.app.progress import progress_line
@@ -73,12 +74,34 @@ from unperturb.app.progress import progress_line
     show_default=True,
     help="Weight of the past in the running average of the weights.",
 )
+@click.option("--noisy", is_flag=True, help="DATA are noisy, and there is nothing clean: learn from them alone.")
+@click.option(
+    "--noise",
+    default="auto",
+    show_default=True,
+    metavar="SPEC",
+    help="Of noisy data, their noise, such as poisson-gaussian:gain=0.01,read=0.02; auto: what diagnose finds.",
+)
+@click.option(
+    "--again",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Of noisy data, second shots of the same things: files or folders.",
+)
+@click.option(
+    "--tune",
+    type=click.Choice(["all", "gains"]),
+    default=None,
+    help="Of noisy data, what to train: all weights, or one factor a feature.  [default: all; with --from, gains]",
+)
 @click.option(
     "--objective",
-    type=click.Choice(["squared", "absolute"]),
-    default="squared",
-    show_default=True,
-    help="What to make small: the squared error (the model becomes the posterior mean) or the absolute (the median).",
+    type=click.Choice(
+        ["squared", "absolute", "auto", "noise2noise", "recorrupted", "sure", "neighbours", "blind-spot"]
+    ),
+    default=None,
+    help="What to make small: the squared error (the model becomes the posterior mean) or the absolute (the median); of "
+    "noisy data, auto or one of the others.  [default: squared; of noisy data auto]",
 )
 @click.option("--clip", type=float, default=1.0, show_default=True, help="Largest norm of the gradient.")
 @click.option(
@@ -125,15 +148,24 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
 
     A checkpoint is kept beside it every few minutes. A run that was stopped, by whatever, goes on with --resume from
     there, and ends with the same weights as one that was not.
+
+    With --noisy it learns from noisy images, of which nobody has the clean ones; with --from natural as well, a bundled
+    model is tuned to one recording, in minutes.
     """
     from unperturb.app.training import run_training
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
+    source = click.get_current_context().get_parameter_source
+    given = {name for name in options if source(name) is not ParameterSource.DEFAULT}
     with progress_line("training") as show:
-        summary = run_training(data, output, device, precision, options, show)
+        summary = run_training(data, output, device, precision, options, given, show)
     if as_json:
         echo_json(summary)
+    elif options["noisy"]:
+        for sentence in summary["told"]:
+            click.echo(f"unperturb: {sentence}", err=True)
+        click.echo(f"{output}: {summary['steps']} steps, {summary['gain']:+.2f} dB by an estimate without clean images")
     else:
         psnr = ", ".join(f"{kind} {value:.2f} dB" for kind, value in summary["psnr"].items())
         click.echo(f"{output}: {summary['steps']} steps, validation {psnr}")

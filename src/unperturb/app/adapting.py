@@ -1,0 +1,228 @@
+"""From the options of `unperturb fit --noisy` to a run: noise told or found, an objective that fits it, recordings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.app.diagnosing import diagnose_files, white_noise
+from unperturb.data.recording import check_finite, image_files, read
+from unperturb.errors import FileError, UsageError
+from unperturb.infer.observe import observe
+from unperturb.model.checkpoint import load
+from unperturb.model.denoiser import Denoiser
+from unperturb.model.network import PRESETS, UNetSettings
+from unperturb.model.perturbation import Gaussian, Perturbation
+from unperturb.model.spec import parse
+from unperturb.model.stabilise import is_noise
+from unperturb.train.adapt import NoisyReport, learn_noisy
+from unperturb.train.noisy import NOISY, check_noisy
+from unperturb.train.recordings import LEAST, Recordings
+from unperturb.train.run import Habits, RunFiles
+from unperturb.train.settings import FitSettings
+
+Show = Callable[[int, int, str], None]
+
+ADAPTING = {"steps": 120, "rate": 3e-3, "warmup": 5, "decay": 0.5, "average": 0.9, "validate": 10}
+"""What is taken where an option is left out and there is a model to begin with: a few gains to tune, in minutes."""
+
+
+SMOOTH = 3.0
+"""Pixels over which the strength of the noise is taken to change."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is learned by, and why.
+
+    Attributes
+    ----------
+    noise
+        What the recordings have.
+    objective
+        One of `unperturb.train.noisy`.
+    told
+        In words: the noise, the objective, and what is to be warned of.
+    """
+
+    noise: Perturbation
+    objective: str
+    told: tuple[str, ...]
+
+
+def choose(data: tuple[Path, ...], again: tuple[Path, ...], noise: str, objective: str, *, adapting: bool) -> Choice:
+    """Settle what noise there is and what to learn by.
+
+    Parameters
+    ----------
+    data, again
+        Noisy images, and second shots of the same, as many and in the same order, or none.
+    noise
+        A spec, or "auto": what the files say.
+    objective
+        One of `unperturb.train.noisy`, or "auto".
+    adapting
+        Whether there is a model to begin with.
+
+    Raises
+    ------
+    UsageError
+        Where the objective cannot work on such noise.
+    """
+    told = []
+    correlated = False
+    if noise == "auto":
+        found = diagnose_files(data, again)
+        correlated = found.noise.correlated
+        process: Perturbation = white_noise(found.noise)
+        told.append(f"noise: {found.spec}, as found")
+        if not found.noise.heard:
+            raise UsageError("there is no more noise in these files than values are rounded to: nothing to learn from")
+    else:
+        process = parse(noise)
+        if not is_noise(process):
+            raise UsageError(f"--noise is gaussian, poisson or poisson-gaussian, or auto; got {noise!r}")
+    if objective == "auto":
+        objective = "noise2noise" if again else "sure" if adapting else "recorrupted"
+        why = "there are two shots of each" if again else "there is one shot of each, with noise of known strength"
+        told.append(f"objective: {objective}, as {why}")
+    if objective not in NOISY:
+        raise UsageError(f"of noisy data the objective is auto, {', '.join(NOISY)}; got {objective!r}")
+    warning = check_noisy(objective, paired=bool(again), correlated=correlated)
+    return Choice(process, objective, (*told, *([] if warning is None else [warning])))
+
+
+def run_noisy(
+    data: tuple[Path, ...], output: Path, habits: Habits, options: dict[str, Any], given: set[str], show: Show
+) -> dict[str, Any]:
+    """Learn from noisy images, showing progress, and return what came of it.
+
+    Parameters
+    ----------
+    data
+        Files and folders.
+    output
+        The model file.
+    habits
+        How to go about it.
+    options
+        Those of `unperturb fit`.
+    given
+        Names of the options that a person has given.
+    show
+        Told steps done, all there are, and a note.
+
+    Raises
+    ------
+    UnperturbError
+        Where the request, the data or the training is wrong.
+    """
+    again = tuple(options["again"])
+    start = load(options["start"]) if options["start"] else None
+    if start is not None:
+        options = {**options, **{name: value for name, value in ADAPTING.items() if name not in given}}
+    choice = choose(data, again, options["noise"], options["objective"], adapting=start is not None)
+    for sentence in choice.told:
+        show(0, 1, sentence)
+    recordings = _recordings(data, again, choice.noise, start or load("natural"))
+    settings = _settings(recordings, choice, options, start)
+    card = {
+        "name": options["name"] or output.stem,
+        "description": options["description"] or f"Learned from {len(recordings.planes)} noisy recordings",
+        "data": options["data_note"],
+        "licence": options["licence"],
+    }
+    report: NoisyReport | None = None
+    run = learn_noisy(
+        settings, recordings, RunFiles(output), replace(habits, validate=options["validate"]),
+        card=card, half=options["half"], weights=start, resume=options["resume"],
+    )  # fmt: skip
+    for report in run:
+        if report.progress is not None:
+            note = f"step {report.progress.step}  {report.gain:+.2f} dB by the estimate"
+            show(report.progress.step, report.progress.steps, note)
+    assert report is not None
+    return {
+        "model": str(output),
+        "steps": report.progress.step if report.progress else 0,
+        "noise": str(choice.noise),
+        "objective": choice.objective,
+        "told": list(choice.told),
+        "estimated_error": {"before": report.before, "after": report.best, "noise": report.noise},
+        "gain": report.gain,
+    }
+
+
+def _settings(recordings: Recordings, choice: Choice, options: dict[str, Any], start: Denoiser | None) -> FitSettings:
+    channels = max(len(plane) for plane in recordings.planes)
+    if start is not None:
+        network = start.card.network
+        if not isinstance(network, UNetSettings) or network.dims != 2 or network.given:
+            raise UsageError("the model to begin with is not a denoiser of noise in images")
+    else:
+        preset = PRESETS.get(options["network"])
+        if not isinstance(preset, UNetSettings):
+            raise UsageError(f"--network is the size of a network for images; got {options['network']!r}")
+        network = replace(preset, channels=channels)
+    if channels not in (1, network.channels):
+        raise UsageError(f"the images have {channels} channels, and the model {network.channels}")
+    tune = options["tune"] or ("gains" if start is not None else "all")
+    same = ("steps", "rate", "warmup", "decay", "average", "clip", "seed")
+    return FitSettings(
+        perturb=str(choice.noise),
+        network=network,
+        batch=options["batch"] or 4,
+        share=options["share"] or 2,
+        patch_size=min(options["patch_size"] or 96, recordings.largest),
+        objective=choice.objective,
+        tune=tune,
+        **{name: options[name] for name in same},
+    )
+
+
+def _recordings(data: tuple[Path, ...], again: tuple[Path, ...], noise: Perturbation, denoiser: Denoiser) -> Recordings:
+    """Read all planes, and tell how strong the noise is everywhere in them."""
+    firsts, seconds = _planes(data), _planes(again) if again else []
+    if again and [plane.shape for plane in firsts] != [plane.shape for plane in seconds]:
+        raise UsageError("second shots are not of the size and number of the first; give two of each thing")
+    top = max(float(np.quantile(np.abs(plane), 0.999)) for plane in firsts) or 1.0
+    sigmas = []
+    for plane in firsts:
+        level = noise.sigma if isinstance(noise, Gaussian) and isinstance(noise.sigma, float) else None
+        seen = observe(plane, denoiser, level, channel_axis=0, perturbation=noise)
+        spread = seen.posterior.spread_of_noise.numpy()
+        sigmas.append(
+            _smooth(np.broadcast_to(spread, (1, 1, *plane.shape[1:]))[0] if spread.ndim < 4 else spread[0]) / top
+        )
+    firsts, seconds = ([(plane / top).astype(np.float32) for plane in planes] for planes in (firsts, seconds))
+    return Recordings(tuple(firsts), tuple(sigmas), tuple(seconds))
+
+
+def _smooth(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a map ``(1, height, width)`` without what the noise itself left in it.
+
+    Where the map holds a trace of the noise, a network would learn to read it there.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    return np.sqrt(gaussian_filter(np.square(sigma), (0, SMOOTH, SMOOTH))).astype(np.float32)
+
+
+def _planes(sources: tuple[Path, ...]) -> list[NDArray[np.float32]]:
+    """Return all planes of files, ``(channel, height, width)``."""
+    files = [file for source in sources for file in (image_files(source) if source.is_dir() else [source])]
+    if not files:
+        raise FileError(f"there are no images in {', '.join(map(str, sources))}")
+    planes = []
+    for file in files:
+        recording = read(file)
+        check_finite(recording, file)
+        for _, plane in recording.planes():
+            planes.append(np.moveaxis(plane, -1, 0).copy() if recording.is_colour else plane[None].copy())
+    small = min(min(plane.shape[1:]) for plane in planes)
+    if small < LEAST:
+        raise FileError(f"a recording of {small} pixels is too small to learn from; {LEAST} a side are the least")
+    return planes

@@ -1,0 +1,145 @@
+"""Learning from noisy recordings: a run that keeps the best there was, by an estimate that needs nothing clean.
+
+Files are those of `unperturb.train.run`; the model is written whenever it is better than before. A run that begins with
+weights ends with those weights if nothing better was found, and stops when nothing better comes any more.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from unperturb import __version__
+from unperturb.model.checkpoint import save_model
+from unperturb.model.denoiser import Denoiser
+from unperturb.model.spec import parse
+from unperturb.train.fit import Progress, fit
+from unperturb.train.recordings import Recordings
+from unperturb.train.run import Habits, RunFiles, cut_log
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
+
+PATIENCE = 6
+"""Estimates in a row without a better one, after which a run that began with weights stops."""
+
+
+@dataclass(frozen=True)
+class NoisyReport:
+    """What a person wants to know of a run under way.
+
+    Attributes
+    ----------
+    progress
+        The latest step; None before the first.
+    before, best
+        Estimated mean squared error at the beginning, and the least so far; below nothing where chance has it so.
+    noise
+        The mean square of the noise, in the same units.
+    """
+
+    progress: Progress | None
+    before: float
+    best: float
+    noise: float
+
+    @property
+    def gain(self) -> float:
+        """How much better the best is than the beginning, in dB; none where errors are too small to be told."""
+        before, best = (max(error, self.noise / 300) for error in (self.before, self.best))
+        return 10 * math.log10(before / best)
+
+
+def learn_noisy(
+    settings: FitSettings,
+    recordings: Recordings,
+    files: RunFiles,
+    habits: Habits,
+    *,
+    card: Mapping[str, str] | None = None,
+    half: bool = False,
+    weights: Denoiser | None = None,
+    resume: bool = False,
+) -> Iterator[NoisyReport]:
+    """Train a model on noisy recordings, and yield after each step.
+
+    Parameters
+    ----------
+    settings
+        What to train, and how: `objective` is one of `unperturb.train.noisy`.
+    recordings
+        What to learn from.
+    files, habits, card, half, weights, resume
+        As for `unperturb.train.run.train_model`.
+
+    Raises
+    ------
+    UsageError
+        Where the settings differ from those of the run to resume.
+    TrainingError
+        Where training cannot go on; the latest checkpoint and the best model stay.
+    """
+    settings = replace(settings, perturb=str(parse(settings.perturb)), data=_key(recordings))
+    resumed = resume and files.state.is_file()
+    state = (
+        FitState.resume(files.state, settings, habits.device)
+        if resumed
+        else FitState.start(settings, weights, habits.device)
+    )
+    cut_log(files.log, state.step)
+    known = [json.loads(line)["estimated"] for line in files.log.read_text().splitlines()] if resumed else []
+
+    def keep(error: float, before: float) -> None:
+        training = {
+            "steps": state.step,
+            "seconds": round(state.seconds),
+            "unperturb": __version__,
+            "torch": torch.__version__,
+            "recordings": len(recordings.planes),
+            "estimated error before": before,
+            "estimated error": error,
+        }
+        made = state.averaged.with_card(recipe=settings.as_dict(), training=training, errors={}, **(card or {}))
+        save_model(made, files.model, dtype=torch.float16 if half else torch.float32)
+
+    if not known:
+        known = [recordings.estimated_error(state.averaged)]
+        _log(files, state.step, known[0])
+        if weights is not None:
+            keep(known[0], known[0])
+    report = NoisyReport(None, known[0], min(known), recordings.noise)
+    yield report
+    saved = time.monotonic()
+    size = settings.patch_size
+    for progress in fit(
+        state, lambda generator, _: recordings.crop(generator, size), precision=habits.precision, threads=habits.threads
+    ):
+        last = progress.step == progress.steps
+        if last or progress.step % habits.validate == 0:
+            error = recordings.estimated_error(state.averaged)
+            if error < min(known) or (weights is None and len(known) == 1):
+                keep(error, known[0])
+            known.append(error)
+            _log(files, progress.step, error)
+        if last or time.monotonic() - saved > habits.checkpoint:
+            state.save(files.state)
+            saved = time.monotonic()
+        best = min(known) if weights is not None else min(known[1:], default=known[0])
+        report = NoisyReport(progress, known[0], best, recordings.noise)
+        yield report
+        if weights is not None and len(known) - 1 - known.index(min(known)) >= PATIENCE:
+            return
+
+
+def _key(recordings: Recordings) -> str:
+    """Name what is learned from, so that no run is resumed on something else."""
+    total = sum(float(plane.astype("float64").sum()) for plane in recordings.planes)
+    count = sum(plane.size for plane in recordings.planes)
+    return f"{len(recordings.planes)} noisy recordings of {count} values, {total!r}"
+
+
+def _log(files: RunFiles, step: int, error: float) -> None:
+    with files.log.open("a") as file:
+        file.write(json.dumps({"step": step, "estimated": error}) + "\n")

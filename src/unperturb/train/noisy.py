@@ -1,0 +1,213 @@
+"""Learning from noisy signals alone: losses whose mean over the noise is that of learning from the clean ones.
+
+A recording is y = x + σ n, with σ known at every place, and nobody has the clean x. For any φ that has no part of the
+same noise in it, and with squares and products meaned over all components:
+
+    noise2noise     (φ(y) − y′)²                                   = (φ(y) − x)² + σ²          y′: a second shot
+    recorrupted     (φ(y + α σ z) − (y − σ z / α))²                = (φ(y + α σ z) − x)² + (1 + 1/α²) σ²
+    sure            (φ(y) − y)² − σ² + 2 σ² ∂φ/∂y                  = (φ(y) − x)²
+    neighbours      (φ(g y) − g′ y)²,  g, g′: neighbours, apart    ≈ (φ(g y) − g x)² + σ²
+    blind-spot      (φ(y without pixel i)ᵢ − yᵢ)²                  = (φ(y without pixel i)ᵢ − xᵢ)² + σ²
+
+on average over n and z, two independent standard normal draws. The first is of pairs. The second makes a pair out of
+one recording: the noises of its two halves are uncorrelated, and Gaussian, so independent. Where neighbours have noise
+in common none of the last two is true; where it is not Gaussian, neither of the two before.
+
+Neighbours differ in signal as well, and the difference would be learned: what the denoiser itself makes of it, g φ(y) −
+g′ φ(y), is taken off, by a share of `TRUST`.
+
+Sources: Lehtinen et al., "Noise2Noise", ICML 2018; Pang, Zheng, Quan and Ji, "Recorrupted-to-Recorrupted", CVPR 2021;
+Stein, "Estimation of the mean of a multivariate normal distribution", 1981, with the probe of Ramani, Blu and Unser,
+"Monte-Carlo SURE", IEEE TIP 2008; Huang, Li, Jia, Lu and Liu, "Neighbor2Neighbor", CVPR 2021; Krull, Buchholz and Jug,
+"Noise2Void", CVPR 2019.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from unperturb.errors import UsageError
+from unperturb.train.objective import squared_error
+
+ALPHA = 0.5
+"""How much of the noise `recorrupted` adds to what a denoiser sees."""
+
+STEP = 1e-2
+"""Of the probe along which `sure` differentiates, in units of the noise."""
+
+TRUST = 2 / 3
+"""Share of the difference of neighbours that is taken off: γ / (1 + γ) with γ = 2."""
+
+BLIND = 0.02
+"""Share of the pixels that `blind_spot` hides at a time."""
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Noisy:
+    """Noisy signals, and all that a loss needs to draw.
+
+    Attributes
+    ----------
+    values
+        ``(batch, channel, *space)``.
+    sigma
+        ``(batch, 1, *space)``, the standard deviation of their noise.
+    normal
+        Standard normal, of the shape of the values.
+    uniform
+        Between 0 and 1, ``(batch, 1, *space)``.
+    again
+        Second shots of the same, or None.
+    """
+
+    values: Tensor
+    sigma: Tensor
+    normal: Tensor
+    uniform: Tensor
+    again: Tensor | None = None
+
+    @classmethod
+    def of(cls, values: Tensor, sigma: Tensor, generator: torch.Generator, again: Tensor | None = None) -> "Noisy":
+        """Draw what is random, on the device of the signals; a sigma that is a number or ``(batch,)`` is spread out."""
+        shape = (len(values), 1, *values.shape[2:])
+        sigma = (sigma.view(-1, *(1,) * (values.ndim - 1)) if sigma.ndim < 2 else sigma).expand(shape)
+        normal = torch.randn(values.shape, generator=generator, dtype=values.dtype, device=values.device)
+        uniform = torch.rand(shape, generator=generator, dtype=values.dtype, device=values.device)
+        return cls(values, sigma, normal, uniform, again)
+
+    def to(self, device: torch.device) -> "Noisy":
+        """Return it on a device."""
+        return Noisy(*(None if part is None else part.to(device) for part in self._parts()))  # type: ignore[arg-type]
+
+    def _parts(self) -> list[Tensor | None]:
+        return [getattr(self, each.name) for each in fields(self)]
+
+    @property
+    def level(self) -> Tensor:
+        """The root mean square of the noise of every signal, ``(batch,)``: what its loss is measured in."""
+        return self.sigma.square().flatten(1).mean(1).sqrt()
+
+
+def together(parts: Sequence[Noisy]) -> Noisy:
+    """Return several batches of one shape as one."""
+    columns = zip(*(part._parts() for part in parts), strict=True)
+    return Noisy(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+
+
+Loss = Callable[[Denoise, Noisy], Tensor]
+"""``loss(denoise, noisy) -> (batch,)``, in units of `squared_error`: divided by σ² and a little."""
+
+
+def noise2noise(denoise: Denoise, noisy: Noisy) -> Tensor:
+    """Return the error against a second shot of the same."""
+    assert noisy.again is not None
+    return squared_error(denoise(noisy.values, noisy.sigma).float(), noisy.again, noisy.level)
+
+
+def recorrupted(denoise: Denoise, noisy: Noisy) -> Tensor:
+    """Return the error of what sees more noise against what has noise of its own."""
+    more = noisy.sigma * noisy.normal
+    estimate = denoise(noisy.values + ALPHA * more, noisy.sigma * (1 + ALPHA**2) ** 0.5)
+    return squared_error(estimate.float(), noisy.values - more / ALPHA, noisy.level)
+
+
+def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
+    """Return Stein's unbiased estimate of the squared error, the divergence along one random probe."""
+    probe = noisy.sigma * noisy.normal
+    estimate = denoise(noisy.values, noisy.sigma).float()
+    moved = denoise(noisy.values + STEP * probe, noisy.sigma).float()
+    divergence = (probe * (moved - estimate) / STEP).flatten(1).mean(1)
+    square = (estimate - noisy.values).square().flatten(1).mean(1) - noisy.level.square()
+    unit = squared_error(torch.ones_like(probe), torch.zeros_like(probe), noisy.level)
+    return (square + 2 * divergence) * unit
+
+
+def neighbours(denoise: Denoise, noisy: Noisy) -> Tensor:
+    """Return the error of one of two neighbours against the other, in images of half the size; of images."""
+    first, second = _two_of_four(noisy.uniform)
+    with torch.no_grad():
+        whole = denoise(noisy.values, noisy.sigma).to(noisy.values)
+    taken, other, mine, theirs, sigma = (
+        _picked(values, which)
+        for values, which in (
+            (noisy.values, first),
+            (noisy.values, second),
+            (whole, first),
+            (whole, second),
+            (noisy.sigma, first),
+        )
+    )
+    return squared_error(denoise(taken, sigma).float(), other + TRUST * (mine - theirs), noisy.level)
+
+
+def blind_spot(denoise: Denoise, noisy: Noisy) -> Tensor:
+    """Return the error at pixels that were hidden, each behind the value of one around it; of images."""
+    hidden = noisy.uniform < BLIND
+    moves = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)]
+    which = (noisy.uniform / BLIND * len(moves)).long()
+    seen = noisy.values
+    for number, move in enumerate(moves):
+        seen = torch.where(hidden & (which == number), noisy.values.roll(move, (2, 3)), seen)
+    estimate = denoise(seen, noisy.sigma).float()
+    there = hidden.expand_as(seen)
+    share = there.flatten(1).float().mean(1).clamp(min=1e-6)
+    return squared_error(torch.where(there, estimate, noisy.values), noisy.values, noisy.level) / share
+
+
+NOISY: Mapping[str, Loss] = {
+    "noise2noise": noise2noise,
+    "recorrupted": recorrupted,
+    "sure": sure,
+    "neighbours": neighbours,
+    "blind-spot": blind_spot,
+}
+"""All of them by the name that settings and recipes give."""
+
+
+def check_noisy(objective: str, *, paired: bool, correlated: bool) -> str | None:
+    """Refuse an objective whose assumptions do not hold; return what there is to be warned of.
+
+    Parameters
+    ----------
+    objective
+        One of `NOISY`.
+    paired
+        Whether there are second shots.
+    correlated
+        Whether neighbours have noise in common.
+
+    Raises
+    ------
+    UsageError
+        Where it cannot work.
+    """
+    if objective == "noise2noise" and not paired:
+        raise UsageError("noise2noise learns from two shots of the same; give the second ones with --again")
+    if correlated and objective in ("neighbours", "blind-spot"):
+        raise UsageError(
+            f"neighbours have noise in common, and {objective} would learn to keep it; take two shots, for noise2noise"
+        )
+    if correlated and objective != "noise2noise":
+        return f"neighbours have noise in common, which {objective} takes for signal; two shots would not"
+    return None
+
+
+def _two_of_four(uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which pixel of every 2 × 2 is the first of a pair, and which is the second, next to it."""
+    pairs = torch.tensor([(0, 1), (1, 0), (2, 3), (3, 2), (0, 2), (2, 0), (1, 3), (3, 1)], device=uniform.device)
+    cells = uniform[..., : uniform.shape[-2] // 2 * 2 : 2, : uniform.shape[-1] // 2 * 2 : 2]
+    chosen = pairs[(cells * len(pairs)).long().clamp(max=len(pairs) - 1)]
+    return chosen[..., 0], chosen[..., 1]
+
+
+def _picked(values: Tensor, which: Tensor) -> Tensor:
+    """Return of every 2 × 2 pixels one."""
+    height, width = which.shape[-2:]
+    corners = torch.stack(
+        [values[..., down : 2 * height : 2, right : 2 * width : 2] for down in (0, 1) for right in (0, 1)]
+    )
+    return corners.gather(0, which.expand_as(corners[0])[None])[0]

@@ -1,0 +1,114 @@
+"""Noisy recordings to learn from, of which nobody has the clean ones.
+
+The last rows of every recording are not learned from. On them the squared error is estimated without clean values, by
+Stein's formula or against a second shot (`unperturb.train.noisy`): that estimate says whether learning still helps, or
+has begun to learn the noise by heart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unperturb.errors import TrainingError
+from unperturb.model.denoiser import Denoiser
+from unperturb.train.noisy import Noisy, sure
+from unperturb.train.objective import FLOOR
+
+KEPT = 0.2
+"""Share of the rows of a recording that is kept for the estimate."""
+
+LEAST = 32
+"""Rows and columns that a recording has of either part at least."""
+
+PROBES = 4
+"""Of the estimate, each of its own."""
+
+MOST = 16
+"""Recordings that the estimate looks at, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """Noisy planes with how strong their noise is.
+
+    Attributes
+    ----------
+    planes
+        ``(channel, height, width)`` each, float32, of a range of about 1.
+    sigmas
+        ``(1, height, width)`` each: the standard deviation of their noise.
+    again
+        Second shots, one a plane; empty where there are none.
+    """
+
+    planes: tuple[NDArray[np.float32], ...]
+    sigmas: tuple[NDArray[np.float32], ...]
+    again: tuple[NDArray[np.float32], ...] = ()
+
+    def __post_init__(self) -> None:
+        smallest = min(min(_rows(plane), len(plane[0]) - _rows(plane), plane.shape[2]) for plane in self.planes)
+        if smallest < LEAST:
+            least = int(LEAST / KEPT)
+            raise TrainingError(
+                f"a recording is too small to learn from: {least} rows and {LEAST} columns are needed, a fifth of the "
+                "rows to see how well it goes"
+            )
+
+    @property
+    def largest(self) -> int:
+        """The largest crop that can be taken from all."""
+        return min(min(_rows(plane), plane.shape[2]) for plane in self.planes) // 8 * 8
+
+    def crop(self, generator: np.random.Generator, size: int) -> NDArray[np.float32]:
+        """Take a crop at random, mirrored at random: ``(channel, size, size)``, values, second shot if any, sigma."""
+        areas = np.array([_rows(plane) * plane.shape[2] for plane in self.planes], float)
+        which = int(generator.choice(len(areas), p=areas / areas.sum()))
+        parts = [self.planes[which], *(self.again[which : which + 1]), self.sigmas[which]]
+        top = int(generator.integers(_rows(self.planes[which]) - size + 1))
+        left = int(generator.integers(parts[0].shape[2] - size + 1))
+        whole = np.concatenate([part[:, top : top + size, left : left + size] for part in parts])
+        for axis in (1, 2):
+            whole = np.flip(whole, axis) if generator.integers(2) else whole
+        return np.ascontiguousarray(whole.swapaxes(1, 2) if generator.integers(2) else whole)
+
+    @torch.no_grad()
+    def estimated_error(self, denoiser: Denoiser) -> float:
+        """Return the mean squared error on what is not learned from, estimated without clean values.
+
+        An estimate, which can be below nothing; of two models, on the same noise, it tells the better one far more
+        surely than how good they are.
+        """
+        device = next(denoiser.parameters()).device
+        found = []
+        for index in range(0, len(self.planes), -(-len(self.planes) // MOST)):
+            kept = slice(_rows(self.planes[index]), None)
+            values, sigma = (
+                torch.from_numpy(part[index][None, :, kept]).to(device) for part in (self.planes, self.sigmas)
+            )
+            variance = float(sigma.square().mean())
+            if self.again:
+                again = torch.from_numpy(self.again[index][None, :, kept]).to(device)
+                found.append(float((denoiser(values, sigma) - again).square().mean()) - variance)
+            else:
+                found.append(_by_probes(denoiser, values, sigma) * (variance + FLOOR**2))
+        return float(np.mean(found))
+
+    @property
+    def noise(self) -> float:
+        """The mean square of the noise."""
+        return float(np.mean([np.square(sigma).mean() for sigma in self.sigmas]))
+
+
+def _by_probes(denoiser: Denoiser, values: Tensor, sigma: Tensor) -> float:
+    generator = torch.Generator(values.device).manual_seed(0)
+    probes: Sequence[Noisy] = [Noisy.of(values, sigma, generator) for _ in range(PROBES)]
+    return float(np.mean([float(sure(denoiser, probe)) for probe in probes]))
+
+
+def _rows(plane: NDArray[np.float32]) -> int:
+    """Return how many rows of a plane are learned from."""
+    return plane.shape[1] - round(KEPT * plane.shape[1])

@@ -1,0 +1,356 @@
+"""Learning from noisy signals alone: losses, what they assume, gains, recordings, and runs from the command line."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch import Tensor
+
+from unperturb.app.adapting import choose
+from unperturb.app.commands.fit import fit as fit_command
+from unperturb.errors import TrainingError, UsageError
+from unperturb.infer.restore import restore
+from unperturb.infer.tiled import Compute
+from unperturb.model.checkpoint import load
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import UNetSettings
+from unperturb.model.spec import parse
+from unperturb.train.adapt import learn_noisy
+from unperturb.train.fit import fit
+from unperturb.train.gains import Gains
+from unperturb.train.noisy import ALPHA, NOISY, Noisy, _picked, _two_of_four, check_noisy, recorrupted, sure, together
+from unperturb.train.objective import FLOOR, OBJECTIVES
+from unperturb.train.recordings import KEPT, Recordings
+from unperturb.train.run import Habits, RunFiles
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
+
+SIGMA = 0.3
+UNIT = SIGMA**2 + FLOOR**2
+TINY = UNetSettings(widths=(4, 8), blocks=1)
+
+
+def fixed(x: Tensor, sigma: Tensor) -> Tensor:
+    """Return an answer that is no linear function: a soft threshold, and a little of the neighbours."""
+    near = (x.roll(1, 2) + x.roll(-1, 2) + x.roll(1, 3) + x.roll(-1, 3)) / 4
+    return torch.sign(x) * (x.abs() - 0.5 * sigma).clamp(min=0) * 0.8 + 0.1 * near
+
+
+def scene(count: int = 400, side: int = 16) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, 1, side, side, generator=generator, dtype=torch.float64).cumsum(2) / 3
+
+
+def noisy(clean: Tensor, sigma: Tensor | float = SIGMA) -> Noisy:
+    generator = torch.Generator().manual_seed(2)
+    first, again = (clean + sigma * torch.randn(clean.shape, generator=generator, dtype=clean.dtype) for _ in range(2))
+    return Noisy.of(first, torch.as_tensor(sigma, dtype=clean.dtype), generator, again)
+
+
+def within(values: Tensor, expected: float) -> None:
+    error = float(values.std()) / math.sqrt(len(values))
+    assert abs(float(values.mean()) - expected) <= 4 * error
+
+
+def error(estimate: Tensor, clean: Tensor) -> Tensor:
+    return (estimate.float() - clean).square().flatten(1).mean(1)
+
+
+# --- Law 12: the mean over the noise is that of learning from the clean ones ------------------------------------------
+
+
+def test_a_second_shot_costs_its_own_noise():
+    """Break: the same shot taken twice."""
+    clean = scene()
+    seen = noisy(clean)
+    within(UNIT * NOISY["noise2noise"](fixed, seen) - error(fixed(seen.values, seen.sigma), clean), SIGMA**2)
+
+
+def test_two_halves_of_one_recording_cost_the_noise_of_the_second():
+    """Breaks: α z taken off rather than z / α; the noise of the first half given to the second."""
+    clean = scene()
+    seen = noisy(clean)
+    more = seen.values + ALPHA * seen.sigma * seen.normal
+    supervised = error(fixed(more, seen.sigma * math.sqrt(1 + ALPHA**2)), clean)
+    within(UNIT * recorrupted(fixed, seen) - supervised, (1 + ALPHA**-2) * SIGMA**2)
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_steins_estimate_is_the_squared_error(varying):
+    """Also where noise is not as strong everywhere. Breaks: the divergence once; the variance of the noise kept."""
+    clean = scene()
+    sigma = torch.linspace(0.1, 0.5, 16, dtype=torch.float64).expand(len(clean), 1, 16, 16) if varying else SIGMA
+    seen = noisy(clean, sigma)
+    unit = seen.level.square() + FLOOR**2
+    within(unit * sure(fixed, seen) - error(fixed(seen.values, seen.sigma), clean), 0.0)
+
+
+def test_neighbours_of_one_brightness_cost_the_noise_of_the_second():
+    """For an answer as bright everywhere, of which nothing is taken off. Break: a pixel against itself."""
+
+    def even(x: Tensor, _: Tensor) -> Tensor:
+        return 0.9 * x.mean((2, 3), keepdim=True).expand_as(x)
+
+    clean = torch.full((400, 1, 16, 16), 0.7, dtype=torch.float64)
+    seen = noisy(clean)
+    taken = _picked(seen.values, _two_of_four(seen.uniform)[0])
+    supervised = error(even(taken, seen.sigma), clean[..., :8, :8])
+    within(UNIT * NOISY["neighbours"](even, seen) - supervised, SIGMA**2)
+
+
+def test_what_an_answer_makes_of_neighbours_is_taken_off():
+    """Of a signal without noise that is answered as it is nothing is left but a third of the difference of the two."""
+    clean = scene()
+    seen = replace(noisy(clean), values=clean)
+    first, second = (_picked(clean, which) for which in _two_of_four(seen.uniform))
+    found = NOISY["neighbours"](lambda x, _: x, seen) * UNIT
+    torch.testing.assert_close(found, error(first - second, torch.zeros_like(first)) / 9, rtol=1e-4, atol=0)
+
+
+def test_hidden_pixels_cost_their_noise_and_are_not_seen():
+    """Break: the hidden pixel left where it is."""
+    clean = scene(2000)
+    seen = noisy(clean)
+    answers = []
+
+    def watched(x: Tensor, sigma: Tensor) -> Tensor:
+        answers.append(x)
+        return fixed(x, sigma)
+
+    loss = NOISY["blind-spot"](watched, seen)
+    hidden = seen.uniform < 0.02
+    assert (answers[0] != seen.values).sum() == hidden.sum()
+    count = hidden.flatten(1).sum(1)
+    some = count > 0
+    supervised = ((fixed(answers[0], seen.sigma) - clean).square() * hidden).flatten(1).sum(1) / count.clamp(min=1)
+    within(((UNIT * loss - supervised) * count)[some] / count[some].double().mean(), SIGMA**2)
+
+
+# --- What they assume -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", sorted(NOISY))
+def test_an_objective_is_refused_where_it_cannot_work(objective):
+    """Break: blind spots allowed where neighbours have noise in common."""
+    assert check_noisy(objective, paired=True, correlated=False) is None
+    if objective == "noise2noise":
+        assert check_noisy(objective, paired=True, correlated=True) is None
+        with pytest.raises(UsageError, match="--again"):
+            check_noisy(objective, paired=False, correlated=False)
+    elif objective in ("neighbours", "blind-spot"):
+        with pytest.raises(UsageError, match="in common"):
+            check_noisy(objective, paired=True, correlated=True)
+    else:
+        assert "in common" in check_noisy(objective, paired=True, correlated=True)
+
+
+def test_the_command_line_names_all_objectives():
+    choices = next(parameter for parameter in fit_command.params if parameter.name == "objective").type.choices
+    assert {*choices} == {*OBJECTIVES, *NOISY, "auto"}
+
+
+def test_several_as_one_are_what_they_were():
+    parts = [noisy(scene(2)), noisy(scene(3))]
+    whole = together(parts)
+    for name, loss in NOISY.items():
+        each = torch.cat([loss(fixed, part) for part in parts])
+        torch.testing.assert_close(loss(fixed, whole), each, msg=name)
+
+
+# --- Gains ------------------------------------------------------------------------------------------------------------
+
+
+def test_gains_multiply_features_and_change_nothing_else():
+    """The ratio to what it was is one number a feature. Breaks: the axis of what doubles resolution; a step added."""
+    state = FitState.start(FitSettings("gaussian:sigma=0.1", TINY, tune="gains"))
+    before = {name: value.clone() for name, value in state.denoiser.network.named_parameters()}
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(3):
+        gradients = [torch.randn(value.shape, generator=generator) for value in state.denoiser.network.parameters()]
+        state.optimizer.step(gradients, 0.01)
+    for name, value in state.denoiser.network.named_parameters():
+        axis = 1 if name.startswith("up.") else 0
+        ratio = (value / before[name]).detach().movedim(axis, 0).flatten(1)
+        assert (ratio - ratio[:, :1]).abs().max() < 1e-5
+        assert 0.005 < (ratio[:, 0] - 1).abs().max() < 0.06
+        assert (ratio[:, 0] - ratio[0, 0]).abs().max() > 1e-3
+    assert isinstance(state.optimizer, Gains)
+
+
+@pytest.mark.parametrize(("objective", "tune"), [("sure", "gains"), ("recorrupted", "all"), ("noise2noise", "all")])
+def test_learning_is_taken_up_again_bit_for_bit(tmp_path, objective, tune):
+    recordings = flat(again=objective == "noise2noise")
+    settings = FitSettings("gaussian:sigma=0.1", TINY, steps=6, batch=2, objective=objective, tune=tune, patch_size=16)
+
+    def draw(generator, _):
+        return recordings.crop(generator, 16)
+
+    whole = FitState.start(settings)
+    list(fit(whole, draw, precision="float32", threads=1))
+    part = FitState.start(settings)
+    for progress in fit(part, draw, precision="float32", threads=1):
+        if progress.step == 3:
+            part.save(tmp_path / "state")
+            break
+    again = FitState.resume(tmp_path / "state", settings)
+    list(fit(again, draw, precision="float32", threads=1))
+    for one, other in zip(whole.denoiser.parameters(), again.denoiser.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+# --- Recordings -------------------------------------------------------------------------------------------------------
+
+
+def flat(count: int = 2, *, again: bool = False, sigma: float = 0.1) -> Recordings:
+    generator = np.random.default_rng(0)
+    clean = [np.full((1, 200, 64), 0.3 + 0.2 * number, np.float32) for number in range(count)]
+    shots = [[np.float32(x + sigma * generator.standard_normal(x.shape)) for x in clean] for _ in range(2)]
+    sigmas = tuple(np.full((1, 200, 64), sigma, np.float32) for _ in clean)
+    return Recordings(tuple(shots[0]), sigmas, tuple(shots[1]) if again else ())
+
+
+def test_crops_are_from_what_is_not_kept():
+    recordings = flat(1)
+    kept = round((1 - KEPT) * 200)
+    recordings.planes[0][:, kept:] = 7.0
+    generator = np.random.default_rng(0)
+    crops = [recordings.crop(generator, 40) for _ in range(200)]
+    assert {crop.shape for crop in crops} == {(2, 40, 40)}
+    assert max(crop[0].max() for crop in crops) < 7
+    assert all((crop[1] == np.float32(0.1)).all() for crop in crops)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_error_is_told_without_clean_values(again):
+    """Of what does nothing it is that of the noise. Break: the noise of the second shot counted as error."""
+    recordings = flat(again=again)
+    idle = Denoiser(Card(TINY))
+    with torch.no_grad():
+        idle.network.tail.weight.zero_()
+    assert recordings.estimated_error(idle) == pytest.approx(0.01, rel=0.12)  # 4 standard errors
+    assert recordings.noise == pytest.approx(0.01)
+
+
+def test_recordings_that_are_too_small_are_refused():
+    with pytest.raises(TrainingError, match="too small"):
+        Recordings((np.zeros((1, 100, 64), np.float32),), (np.ones((1, 100, 64), np.float32),))
+
+
+def test_a_run_ends_with_the_best_there_was(tmp_path):
+    """A rate that ruins everything leaves the weights it began with. Break: the last weights written."""
+    natural = load("natural")
+    recordings = flat(1)
+    settings = FitSettings(
+        "gaussian:sigma=0.1", natural.card.network, steps=14, batch=1, rate=0.5, warmup=0, patch_size=32,
+        objective="sure", tune="gains", average=0.0,
+    )  # fmt: skip
+    reports = list(learn_noisy(settings, recordings, RunFiles(tmp_path / "m.safetensors"), HABITS, weights=natural))
+    found = load(tmp_path / "m.safetensors")
+    assert reports[-1].gain == 0
+    assert reports[-1].progress.step == 12  # six estimates without a better one
+    for one, other in zip(natural.parameters(), found.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+HABITS = Habits(checkpoint=0, validate=2, precision="float32", threads=1)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path):
+    settings = FitSettings(
+        "gaussian:sigma=0.1", TINY, steps=8, batch=2, rate=3e-3, patch_size=32, objective="recorrupted"
+    )
+    list(learn_noisy(settings, flat(), RunFiles(tmp_path / "a.safetensors"), HABITS))
+    stopped = learn_noisy(settings, flat(), RunFiles(tmp_path / "b.safetensors"), HABITS)
+    for report in stopped:
+        if report.progress is not None and report.progress.step == 5:
+            break
+    stopped.close()
+    list(learn_noisy(settings, flat(), RunFiles(tmp_path / "b.safetensors"), HABITS, resume=True))
+    one, other = (load(tmp_path / f"{name}.safetensors") for name in "ab")
+    assert all(torch.equal(x, y) for x, y in zip(one.parameters(), other.parameters(), strict=True))
+    logs = [(tmp_path / f"{name}.log.jsonl").read_text() for name in "ab"]
+    assert logs[0] == logs[1]
+    with pytest.raises(UsageError, match="other settings"):
+        list(
+            learn_noisy(replace(settings, rate=1e-3), flat(), RunFiles(tmp_path / "b.safetensors"), HABITS, resume=True)
+        )
+
+
+# --- From the command line --------------------------------------------------------------------------------------------
+
+SPEC = "poisson-gaussian:gain=0.02,read=0.02"
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory):
+    """Two shots of a made-up thing, under noise that grows with brightness."""
+    folder = tmp_path_factory.mktemp("shots")
+    down, across = np.mgrid[:200, :160] / 20
+    clean = np.float32(0.5 + 0.25 * np.sin(down) * np.cos(across) + 0.2 * (np.hypot(down - 5, across - 4) < 2))
+    for number in (0, 1):
+        made = parse(SPEC)(torch.from_numpy(clean)[None, None], torch.Generator().manual_seed(number)).values
+        tifffile.imwrite(folder / f"{number}.tif", made[0, 0].numpy())
+    return folder, clean
+
+
+def test_a_bundled_model_is_tuned_to_a_recording_and_knows_its_noise(tmp_path, shots, run):
+    folder, clean = shots
+    out = tmp_path / "mine.safetensors"
+    code, told, words = run("fit", "--from", "natural", "--noisy", folder / "0.tif", "-o", out, "--steps", 4,
+                            "--validate", 2, "--batch", 1, "--patch-size", 32, "--noise", SPEC, "--json")  # fmt: skip
+    assert code == 0, words
+    summary = json.loads(told)
+    assert (summary["objective"], summary["noise"]) == ("sure", SPEC)
+    assert summary["gain"] >= 0
+    card = load(out).card
+    assert (card.perturbation, card.recipe["tune"]) == (SPEC, "gains")
+    assert run("restore", folder / "0.tif", "--model", out, "-o", tmp_path / "a.tif")[0] == 0
+    assert run("sample", folder / "0.tif", "--model", out, "-n", 1, "--steps", 2, "-o", tmp_path / "drawn")[0] == 0
+    values = tifffile.imread(folder / "0.tif")
+    expected = restore(values, load(out), perturbation=parse(SPEC), compute=Compute())
+    assert np.abs(tifffile.imread(tmp_path / "a.tif") - expected).max() < 1e-5
+    assert np.square(expected - clean).mean() < 0.1 * np.square(values - clean).mean()
+
+
+def test_two_shots_teach_a_network_from_nothing(tmp_path, shots, run):
+    folder, _ = shots
+    out = tmp_path / "mine.safetensors"
+    code, told, words = run(
+        *("fit", "--noisy", folder / "0.tif", "--again", folder / "1.tif", "-o", out, "--network", "tiny"),
+        *("--steps", 60, "--validate", 20, "--patch-size", 32, "--rate", 3e-3, "--noise", SPEC, "--json"),
+    )
+    assert code == 0, words
+    summary = json.loads(told)
+    assert summary["objective"] == "noise2noise"
+    assert summary["estimated_error"]["after"] < 0.8 * summary["estimated_error"]["noise"]
+
+
+def test_noise_is_found_and_said(shots):
+    folder, _ = shots
+    found = choose((folder,), (), "auto", "auto", adapting=False)
+    assert str(found.noise).startswith("poisson-gaussian:gain=0.0")
+    assert found.objective == "recorrupted"
+    assert len(found.told) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--noise", "blur:sigma=1", "--noisy"], "--noise is gaussian"),
+        (["--objective", "noise2noise", "--noisy"], "--again"),
+        (["--objective", "squared", "--noisy"], "of noisy data the objective"),
+        (["--perturb", "gaussian:sigma=1", "--noisy"], "--perturb is for clean data"),
+        (["--objective", "sure"], "say --noisy"),
+        (["--tune", "gains"], "say --noisy"),
+        (["--from", "missing", "--noisy", "--noise", SPEC], "not a denoiser of noise"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, shots, run, options, text):
+    code, _, words = run("fit", shots[0] / "0.tif", *options, "-o", tmp_path / "m.safetensors")
+    assert code in (1, 2)
+    assert text in words
+    assert not (tmp_path / "m.safetensors").exists()
