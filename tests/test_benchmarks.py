@@ -202,3 +202,19 @@ def test_the_benchmark_of_diagnosis_runs(tmp_path, monkeypatch):
     assert [row["correlated"] for row in json.loads((tmp_path / "rows.json").read_text())] == [False, True]
     assert not diagnosis.Row(0.01, 0.02, "white", 0.0115, 0.02, 1.0, correlated=False).right
     assert not diagnosis.Row(0.01, 0.02, "white", 0.01, 0.02, 1.0, correlated=True).right
+
+
+def test_the_benchmarks_of_noise_alone_run(tmp_path):
+    """Low light beside BM3D, and every objective beside supervised training."""
+    from benchmarks import counts, parity
+
+    down, across = np.mgrid[:200, :120] / 15
+    made = 128 + 60 * np.sin(down) * np.cos(across) + 40 * (np.hypot(down - 6, across - 4) < 2)
+    Image.fromarray(made.round().astype(np.uint8)).save(tmp_path / "clean.png")
+    for main, options, rows in (
+        (counts.main, ["--peaks", "8"], ["| 8 | 1 |"]),
+        (parity.main, ["--test", str(tmp_path), "--steps", "2"], ["| squared |", "| sure |", "| blind-spot |"]),
+    ):
+        result = CliRunner().invoke(main, [str(tmp_path), *options])
+        assert result.exit_code == 0, result.output
+        assert all(row in result.output for row in rows)
