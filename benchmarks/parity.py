@@ -51,7 +51,7 @@ def learned(objective: str, clean: list[Array], sigma: float, steps: int) -> tup
         material = Recordings(shots[0], sigmas, shots[1] if objective == "noise2noise" else ())
 
     def draw(generator: np.random.Generator, _: int) -> NDArray[np.float32]:
-        crop = material.crop(generator, PATCH)
+        crop = material.crop(generator, PATCH, paired=objective == "noise2noise")
         return crop[:1] if objective == "squared" else crop
 
     settings = FitSettings(

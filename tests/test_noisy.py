@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from torch import Tensor
 
-from unperturb.app.adapting import choose
+from unperturb.app.adapting import _planes, choose
 from unperturb.app.commands.fit import fit as fit_command
 from unperturb.errors import TrainingError, UsageError
 from unperturb.infer.restore import restore
@@ -187,7 +188,7 @@ def test_learning_is_taken_up_again_bit_for_bit(tmp_path, objective, tune):
     settings = FitSettings("gaussian:sigma=0.1", TINY, steps=6, batch=2, objective=objective, tune=tune, patch_size=16)
 
     def draw(generator, _):
-        return recordings.crop(generator, 16)
+        return recordings.crop(generator, 16, paired=objective == "noise2noise")
 
     whole = FitState.start(settings)
     list(fit(whole, draw, precision="float32", threads=1))
@@ -329,6 +330,51 @@ def test_two_shots_teach_a_network_from_nothing(tmp_path, shots, run):
     assert summary["estimated_error"]["after"] < 0.8 * summary["estimated_error"]["noise"]
 
 
+@pytest.mark.parametrize("objective", sorted(NOISY))
+def test_second_shots_are_no_colours(tmp_path, shots, run, objective):
+    """Any objective may have them: they tell the error. Break: put into every crop."""
+    folder, _ = shots
+    code, _, words = run(
+        *(
+            "fit",
+            "--noisy",
+            folder / "0.tif",
+            "--again",
+            folder / "1.tif",
+            "-o",
+            tmp_path / "m.safetensors",
+            "--noise",
+            SPEC,
+        ),
+        *("--network", "tiny", "--objective", objective, "--steps", 2, "--validate", 1, "--patch-size", 32),
+    )
+    assert code == 0, words
+
+
+def test_a_gray_recording_stored_as_colour_is_gray(tmp_path, shots):
+    """Break: one noise three times taken for three."""
+    values = np.rint(255 * tifffile.imread(shots[0] / "0.tif").clip(0, 1)).astype(np.uint8)
+    Image.fromarray(np.stack([values] * 3, -1)).save(tmp_path / "a.png")
+    assert [plane.shape for plane in _planes((tmp_path / "a.png",))] == [(1, 200, 160)]
+
+
+def test_a_run_whose_log_is_gone_is_not_resumed(tmp_path, shots, run):
+    arguments = (
+        *("fit", "--noisy", shots[0] / "0.tif", "-o", tmp_path / "m.safetensors", "--noise", SPEC),
+        *("--network", "tiny", "--steps", 2, "--validate", 1, "--patch-size", 32),
+    )
+    assert run(*arguments)[0] == 0
+    (tmp_path / "m.log.jsonl").unlink()
+    code, _, words = run(*arguments, "--resume")
+    assert (code, "is gone" in words) == (1, True)
+
+
+def test_a_recording_that_is_too_small_is_named(tmp_path, shots, run):
+    tifffile.imwrite(tmp_path / "small.tif", tifffile.imread(shots[0] / "0.tif")[:100])
+    code, _, words = run("fit", "--noisy", tmp_path / "small.tif", "-o", tmp_path / "m.safetensors", "--noise", SPEC)
+    assert (code, "small.tif is too small to learn from: 160 rows" in words) == (1, True)
+
+
 def test_noise_is_found_and_said(shots):
     folder, _ = shots
     found = choose((folder,), (), "auto", "auto", adapting=False)
@@ -343,9 +389,12 @@ def test_noise_is_found_and_said(shots):
         (["--noise", "blur:sigma=1", "--noisy"], "--noise is gaussian"),
         (["--objective", "noise2noise", "--noisy"], "--again"),
         (["--objective", "squared", "--noisy"], "of noisy data the objective"),
-        (["--perturb", "gaussian:sigma=1", "--noisy"], "--perturb is for clean data"),
+        (["--perturb", "gaussian:sigma=1", "--noisy"], "--perturb says nothing here"),
         (["--objective", "sure"], "say --noisy"),
         (["--tune", "gains"], "say --noisy"),
+        (["--from", "natural", "--network", "tiny", "--noisy"], "--network says nothing here"),
+        (["--noise", "gaussian:sigma=0.1..0.2", "--noisy"], "how strong"),
+        (["--noise", "gaussian:sigma=0", "--noisy"], "nothing to learn from"),
         (["--from", "missing", "--noisy", "--noise", SPEC], "not a denoiser of noise"),
     ],
 )

@@ -205,6 +205,9 @@ def test_files_are_restored_by_the_noise_that_is_told_or_found(tmp_path, natural
         (["--noise", "blur:sigma=1"], "--noise is gaussian, poisson"),
         (["--noise", "auto", "--sigma", "3"], "leave --sigma"),
         (["--noise", "auto", "--missing", "nan"], "leave --sigma"),
+        (["--noise", "auto", "--model", "missing"], "for a model of noise"),
+        (["--noise", "gaussian:sigma=0..0.2"], "how strong"),
+        (["--noise", "gaussian:sigma=0.1 + gaussian:sigma=0.1"], "--noise is gaussian, poisson"),
         (["--noise", "poisson:gain=0.1..0.2"], "how strong"),
     ],
 )

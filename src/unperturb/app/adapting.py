@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unperturb.app.diagnosing import diagnose_files, white_noise
+from unperturb.app.diagnosing import diagnose_files, noise_of, white_noise
 from unperturb.data.recording import check_finite, image_files, read
 from unperturb.errors import FileError, UsageError
 from unperturb.infer.observe import observe
@@ -16,11 +16,9 @@ from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.model.perturbation import Gaussian, Perturbation
-from unperturb.model.spec import parse
-from unperturb.model.stabilise import is_noise
 from unperturb.train.adapt import NoisyReport, learn_noisy
 from unperturb.train.noisy import NOISY, check_noisy
-from unperturb.train.recordings import LEAST, Recordings
+from unperturb.train.recordings import NEEDED, Recordings, large_enough
 from unperturb.train.run import Habits, RunFiles
 from unperturb.train.settings import FitSettings
 
@@ -82,9 +80,9 @@ def choose(data: tuple[Path, ...], again: tuple[Path, ...], noise: str, objectiv
         if not found.noise.heard:
             raise UsageError("there is no more noise in these files than values are rounded to: nothing to learn from")
     else:
-        process = parse(noise)
-        if not is_noise(process):
-            raise UsageError(f"--noise is gaussian, poisson or poisson-gaussian, or auto; got {noise!r}")
+        process = noise_of(noise)
+        if isinstance(process, Gaussian) and process.sigma == 0:
+            raise UsageError("noise of strength 0 is none: there is nothing to learn from")
     if objective == "auto":
         objective = "noise2noise" if again else "sure" if adapting else "recorrupted"
         why = "there are two shots of each" if again else "there is one shot of each, with noise of known strength"
@@ -131,7 +129,7 @@ def run_noisy(
     settings = _settings(recordings, choice, options, start)
     card = {
         "name": options["name"] or output.stem,
-        "description": options["description"] or f"Learned from {len(recordings.planes)} noisy recordings",
+        "description": options["description"] or _described(len(recordings.planes)),
         "data": options["data_note"],
         "licence": options["licence"],
     }
@@ -147,13 +145,17 @@ def run_noisy(
     assert report is not None
     return {
         "model": str(output),
-        "steps": report.progress.step if report.progress else 0,
+        "steps": report.steps,
         "noise": str(choice.noise),
         "objective": choice.objective,
         "told": list(choice.told),
         "estimated_error": {"before": report.before, "after": report.best, "noise": report.noise},
         "gain": report.gain,
     }
+
+
+def _described(count: int) -> str:
+    return f"Learned from {count} noisy recording{'s' * (count != 1)}"
 
 
 def _settings(recordings: Recordings, choice: Choice, options: dict[str, Any], start: Denoiser | None) -> FitSettings:
@@ -221,8 +223,10 @@ def _planes(sources: tuple[Path, ...]) -> list[NDArray[np.float32]]:
         recording = read(file)
         check_finite(recording, file)
         for _, plane in recording.planes():
-            planes.append(np.moveaxis(plane, -1, 0).copy() if recording.is_colour else plane[None].copy())
-    small = min(min(plane.shape[1:]) for plane in planes)
-    if small < LEAST:
-        raise FileError(f"a recording of {small} pixels is too small to learn from; {LEAST} a side are the least")
+            channels = np.moveaxis(plane, -1, 0) if recording.is_colour else plane[None]
+            # A gray image stored as colour holds one noise three times.
+            channels = channels[:1] if (channels == channels[:1]).all() else channels
+            if not large_enough(channels):
+                raise FileError(f"{file} is too small to learn from: {NEEDED}")
+            planes.append(channels.copy())
     return planes

@@ -14,6 +14,8 @@ from unperturb.data.faults import Faults, find_faults
 from unperturb.data.recording import image_files, read
 from unperturb.errors import FileError, UsageError
 from unperturb.model.perturbation import Gaussian, Perturbation, PoissonGaussian
+from unperturb.model.spec import parse
+from unperturb.model.stabilise import is_noise
 
 Planes = list[NDArray[np.float32]]
 
@@ -134,6 +136,22 @@ def diagnose_files(
     return Diagnosis(
         len(files), len(chosen), noise, faults, white, spec, advice_on(noise, faults, paired=bool(seconds))
     )
+
+
+def noise_of(text: str) -> Perturbation:
+    """Read the noise that a person has told.
+
+    Raises
+    ------
+    UsageError
+        Where the spec is of something else than noise, or leaves open how strong it is, or says that there is none.
+    """
+    process = parse(text)
+    if not is_noise(process):
+        raise UsageError(f"--noise is gaussian, poisson or poisson-gaussian, or auto; got {text!r}")
+    if ".." in str(process):
+        raise UsageError(f"{process} leaves open how strong the noise is; give one number for every level")
+    return process
 
 
 def noise_in(path: Path) -> Perturbation:

@@ -101,11 +101,12 @@ def as_looking(
     click.UsageError
         Where options contradict each other, or signals are given without a model.
     """
+    from unperturb.app.diagnosing import noise_of
     from unperturb.app.observing import Looking
     from unperturb.data.stretches import are_signals
+    from unperturb.infer.observe import is_conditional
     from unperturb.model.checkpoint import load
     from unperturb.model.spec import parse
-    from unperturb.model.stabilise import is_noise
     from unperturb.train.noisy import NOISY
 
     if model is None and are_signals(inputs):
@@ -121,17 +122,16 @@ def as_looking(
         )
     if noise is not None and are_signals(inputs):
         raise click.UsageError("--noise is for images; of signals --sigma tells the noise")
-    diagnosed, stated = noise == "auto", perturb if noise in (None, "auto") else noise
-    perturbation = None if stated is None else parse(stated)
-    if noise is not None and not (perturbation is None or is_noise(perturbation)):
-        raise click.UsageError(f"--noise is gaussian, poisson or poisson-gaussian, or auto; got {noise!r}")
+    perturbation = None if perturb is None else parse(perturb)
+    if noise is not None and noise != "auto":
+        perturbation = noise_of(noise)
     denoiser = load(model or ("missing" if missing is not None and perturb is None else "natural"))
-    if (
-        all(told is None for told in (sigma, missing, perturb, noise))
-        and denoiser.card.recipe.get("objective") in NOISY
-    ):
+    if noise is not None and is_conditional(denoiser):
+        raise click.UsageError("--noise is for a model of noise; this one finds out by itself what was done")
+    told_nothing = all(told is None for told in (sigma, missing, perturb, noise))
+    if told_nothing and denoiser.card.recipe.get("objective") in NOISY:
         perturbation = parse(denoiser.card.perturbation)  # what it has learned from
-    return Looking(denoiser, sigma, missing, perturbation, compute, diagnosed)
+    return Looking(denoiser, sigma, missing, perturbation, compute, noise == "auto")
 
 
 output_option = click.option(

@@ -15,6 +15,7 @@ from unperturb.data.recording import Index, Recording
 from unperturb.data.signal import Signal
 from unperturb.errors import UsageError
 from unperturb.infer.restore import Progress, restore
+from unperturb.model.stabilise import is_noise
 
 FAINT = 1 / 255
 """Noise below this share of the range of the values is not worth taking away."""
@@ -60,7 +61,7 @@ class Restoring:
             "shape": list(recording.values.shape),
             "sigma": levels[0] if len(levels) == 1 else levels,
         }
-        if self.looking.diagnosed:
+        if seen.looking.perturbation is not None and is_noise(seen.looking.perturbation):
             told["noise"] = str(seen.looking.perturbation)
         if seen.missing is not None:
             told["missing"] = float(seen.missing.mean())

@@ -114,9 +114,10 @@ def _check_noisy(options: dict[str, Any], given: set[str], *, signals: bool) -> 
         return
     if signals:
         raise UsageError("--noisy is for images")
-    wrong = sorted(given & {"perturb", "gray", "scales", "jpeg", "held_out", "part", "cache", "channels"})
+    useless = {"perturb", "gray", "scales", "jpeg", "held_out", "part", "cache", "channels", "widths", "blocks"}
+    wrong = sorted(given & (useless | ({"network"} if options["start"] else set())))
     if wrong:
-        raise UsageError(f"--{wrong[0].replace('_', '-')} is for clean data; leave it out with --noisy")
+        raise UsageError(f"--{wrong[0].replace('_', '-')} says nothing here; leave it out with --noisy")
 
 
 def _calibrate(path: Path, material: Stretches, half: bool, show: Show) -> None:

@@ -90,7 +90,7 @@ class Stabiliser:
         return (self.offset + self.gain * torch.where(mean < means[-1], few, many)).to(stabilised)
 
     def variance(self, clean: Tensor) -> Tensor:
-        """Return the variance of the noise of clean values; of what is as good as no light a tenth of a count's."""
+        """Return the variance of the noise of clean values, and a tenth of a count's, so that it is nowhere 0."""
         counts = ((clean - self.offset) / self.gain).clamp(min=0) + 0.1
         return self.gain**2 * counts + self.read**2
 
@@ -106,9 +106,11 @@ class Stabiliser:
 
 
 def is_noise(perturbation: Perturbation) -> bool:
-    """Whether it is noise that a denoiser of Gaussian noise can be told: that of counting, or Gaussian, or both."""
+    """Whether it is noise that a denoiser of Gaussian noise can be told: that, or counting with it or without."""
     first, *rest = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
-    return isinstance(first, Gaussian | Poisson | PoissonGaussian) and all(isinstance(part, Gaussian) for part in rest)
+    if isinstance(first, Gaussian):
+        return not rest
+    return isinstance(first, Poisson | PoissonGaussian) and all(isinstance(part, Gaussian) for part in rest)
 
 
 def stabiliser(perturbation: Perturbation | None, values: NDArray[np.floating[Any]]) -> Stabiliser | None:

@@ -10,9 +10,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from unperturb import __version__
+from unperturb.errors import FileError
 from unperturb.model.checkpoint import save_model
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.spec import parse
@@ -34,6 +37,8 @@ class NoisyReport:
     ----------
     progress
         The latest step; None before the first.
+    steps
+        Done, also before this run was taken up again.
     before, best
         Estimated mean squared error at the beginning, and the least so far; below nothing where chance has it so.
     noise
@@ -41,6 +46,7 @@ class NoisyReport:
     """
 
     progress: Progress | None
+    steps: int
     before: float
     best: float
     noise: float
@@ -89,7 +95,7 @@ def learn_noisy(
         else FitState.start(settings, weights, habits.device)
     )
     cut_log(files.log, state.step)
-    known = [json.loads(line)["estimated"] for line in files.log.read_text().splitlines()] if resumed else []
+    known = _known(files) if resumed else []
 
     def keep(error: float, before: float) -> None:
         training = {
@@ -107,15 +113,18 @@ def learn_noisy(
     if not known:
         known = [recordings.estimated_error(state.averaged)]
         _log(files, state.step, known[0])
+        state.save(files.state)
         if weights is not None:
             keep(known[0], known[0])
-    report = NoisyReport(None, known[0], min(known), recordings.noise)
+    report = NoisyReport(None, state.step, known[0], min(known), recordings.noise)
     yield report
     saved = time.monotonic()
-    size = settings.patch_size
-    for progress in fit(
-        state, lambda generator, _: recordings.crop(generator, size), precision=habits.precision, threads=habits.threads
-    ):
+    size, paired = settings.patch_size, settings.objective == "noise2noise"
+
+    def draw(generator: np.random.Generator, _: int) -> NDArray[np.float32]:
+        return recordings.crop(generator, size, paired=paired)
+
+    for progress in fit(state, draw, precision=habits.precision, threads=habits.threads):
         last = progress.step == progress.steps
         if last or progress.step % habits.validate == 0:
             error = recordings.estimated_error(state.averaged)
@@ -127,17 +136,26 @@ def learn_noisy(
             state.save(files.state)
             saved = time.monotonic()
         best = min(known) if weights is not None else min(known[1:], default=known[0])
-        report = NoisyReport(progress, known[0], best, recordings.noise)
+        report = NoisyReport(progress, state.step, known[0], best, recordings.noise)
         yield report
         if weights is not None and len(known) - 1 - known.index(min(known)) >= PATIENCE:
+            state.save(files.state)
             return
 
 
 def _key(recordings: Recordings) -> str:
     """Name what is learned from, so that no run is resumed on something else."""
-    total = sum(float(plane.astype("float64").sum()) for plane in recordings.planes)
+    total = sum(float(plane.astype("float64").sum()) for plane in (*recordings.planes, *recordings.again))
     count = sum(plane.size for plane in recordings.planes)
     return f"{len(recordings.planes)} noisy recordings of {count} values, {total!r}"
+
+
+def _known(files: RunFiles) -> list[float]:
+    """Return the estimates so far, the first of them that of the beginning."""
+    lines = files.log.read_text().splitlines() if files.log.is_file() else []
+    if not lines:
+        raise FileError(f"the log {files.log} of the run to resume is gone; --overwrite begins anew")
+    return [json.loads(line)["estimated"] for line in lines]
 
 
 def _log(files: RunFiles, step: int, error: float) -> None:

@@ -118,8 +118,9 @@ def recorrupted(denoise: Denoise, noisy: Noisy) -> Tensor:
 def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
     """Return Stein's unbiased estimate of the squared error, the divergence along one random probe."""
     probe = noisy.sigma * noisy.normal
-    estimate = denoise(noisy.values, noisy.sigma).float()
-    moved = denoise(noisy.values + STEP * probe, noisy.sigma).float()
+    with torch.autocast(probe.device.type, enabled=False):  # the step is finer than half precision tells
+        estimate = denoise(noisy.values, noisy.sigma)
+        moved = denoise(noisy.values + STEP * probe, noisy.sigma)
     divergence = (probe * (moved - estimate) / STEP).flatten(1).mean(1)
     square = (estimate - noisy.values).square().flatten(1).mean(1) - noisy.level.square()
     unit = squared_error(torch.ones_like(probe), torch.zeros_like(probe), noisy.level)

@@ -27,8 +27,10 @@ LEAST = 32
 PROBES = 4
 """Of the estimate, each of its own."""
 
-MOST = 16
-"""Recordings that the estimate looks at, at most."""
+MOST, SIDE = 16, 768
+"""Recordings that the estimate looks at, at most, and rows and columns of each."""
+
+NEEDED = f"{round(LEAST / KEPT)} rows and {LEAST} columns are needed, a fifth of the rows to see how well it goes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,24 +52,19 @@ class Recordings:
     again: tuple[NDArray[np.float32], ...] = ()
 
     def __post_init__(self) -> None:
-        smallest = min(min(_rows(plane), len(plane[0]) - _rows(plane), plane.shape[2]) for plane in self.planes)
-        if smallest < LEAST:
-            least = int(LEAST / KEPT)
-            raise TrainingError(
-                f"a recording is too small to learn from: {least} rows and {LEAST} columns are needed, a fifth of the "
-                "rows to see how well it goes"
-            )
+        if not all(map(large_enough, self.planes)):
+            raise TrainingError(f"a recording is too small to learn from: {NEEDED}")
 
     @property
     def largest(self) -> int:
         """The largest crop that can be taken from all."""
         return min(min(_rows(plane), plane.shape[2]) for plane in self.planes) // 8 * 8
 
-    def crop(self, generator: np.random.Generator, size: int) -> NDArray[np.float32]:
-        """Take a crop at random, mirrored at random: ``(channel, size, size)``, values, second shot if any, sigma."""
+    def crop(self, generator: np.random.Generator, size: int, *, paired: bool = False) -> NDArray[np.float32]:
+        """Take a crop at random, mirrored at random: ``(channel, size, size)``, values, second shot, sigma."""
         areas = np.array([_rows(plane) * plane.shape[2] for plane in self.planes], float)
         which = int(generator.choice(len(areas), p=areas / areas.sum()))
-        parts = [self.planes[which], *(self.again[which : which + 1]), self.sigmas[which]]
+        parts = [self.planes[which], *(self.again[which : which + 1] if paired else ()), self.sigmas[which]]
         top = int(generator.integers(_rows(self.planes[which]) - size + 1))
         left = int(generator.integers(parts[0].shape[2] - size + 1))
         whole = np.concatenate([part[:, top : top + size, left : left + size] for part in parts])
@@ -85,13 +82,12 @@ class Recordings:
         device = next(denoiser.parameters()).device
         found = []
         for index in range(0, len(self.planes), -(-len(self.planes) // MOST)):
-            kept = slice(_rows(self.planes[index]), None)
-            values, sigma = (
-                torch.from_numpy(part[index][None, :, kept]).to(device) for part in (self.planes, self.sigmas)
-            )
+            first = _rows(self.planes[index])
+            kept = (None, slice(None), slice(first, first + SIDE), slice(SIDE))
+            values, sigma = (torch.from_numpy(part[index][kept]).to(device) for part in (self.planes, self.sigmas))
             variance = float(sigma.square().mean())
             if self.again:
-                again = torch.from_numpy(self.again[index][None, :, kept]).to(device)
+                again = torch.from_numpy(self.again[index][kept]).to(device)
                 found.append(float((denoiser(values, sigma) - again).square().mean()) - variance)
             else:
                 found.append(_by_probes(denoiser, values, sigma) * (variance + FLOOR**2))
@@ -107,6 +103,11 @@ def _by_probes(denoiser: Denoiser, values: Tensor, sigma: Tensor) -> float:
     generator = torch.Generator(values.device).manual_seed(0)
     probes: Sequence[Noisy] = [Noisy.of(values, sigma, generator) for _ in range(PROBES)]
     return float(np.mean([float(sure(denoiser, probe)) for probe in probes]))
+
+
+def large_enough(plane: NDArray[np.float32]) -> bool:
+    """Whether a plane ``(channel, height, width)`` can be learned from."""
+    return plane.shape[1] >= round(LEAST / KEPT) and plane.shape[2] >= LEAST
 
 
 def _rows(plane: NDArray[np.float32]) -> int:
