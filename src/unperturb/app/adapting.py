@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.app.diagnosing import diagnose_files, noise_of, white_noise
-from unperturb.data.recording import check_finite, image_files, read
+from unperturb.data.recording import check_finite, files_of, read
 from unperturb.errors import FileError, UsageError
 from unperturb.infer.observe import observe
 from unperturb.model.checkpoint import load
@@ -215,11 +215,8 @@ def _smooth(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _planes(sources: tuple[Path, ...]) -> list[NDArray[np.float32]]:
     """Return all planes of files, ``(channel, height, width)``."""
-    files = [file for source in sources for file in (image_files(source) if source.is_dir() else [source])]
-    if not files:
-        raise FileError(f"there are no images in {', '.join(map(str, sources))}")
     planes = []
-    for file in files:
+    for file in files_of(sources):
         recording = read(file)
         check_finite(recording, file)
         for _, plane in recording.planes():

@@ -16,7 +16,7 @@ from unperturb.app.observing import check_mean
 from unperturb.app.outputs import Job
 from unperturb.atomic import make_folder
 from unperturb.data.patches import LUMINANCE, held_out_files
-from unperturb.data.recording import check_finite, image_files, read
+from unperturb.data.recording import check_finite, files_of, read
 from unperturb.errors import FileError, ModelError, UnperturbError, UsageError
 from unperturb.infer.calibrate import Coverage, Trial, calibrate, measure, trials
 from unperturb.infer.conformal import check_share, images_needed
@@ -51,11 +51,7 @@ class Request:
             Where there are none.
         """
         every, limit = self.options["held_out"], self.options["limit"]
-        files = [file for path in self.inputs for file in (image_files(path) if path.is_dir() else [path])]
-        if not files:
-            raise FileError(f"there are no images in {', '.join(map(str, self.inputs))}")
-        if every is not None:
-            files = held_out_files(self.inputs, every)
+        files = files_of(self.inputs) if every is None else held_out_files(self.inputs, every)
         chosen = np.linspace(0, len(files) - 1, min(limit or len(files), len(files))).round().astype(int)
         return [files[number] for number in chosen]
 

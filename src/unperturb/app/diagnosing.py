@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unperturb.data.coloured import matching
 from unperturb.data.diagnosis import Measured, NoiseCurve, measure_noise
 from unperturb.data.faults import Faults, find_faults
-from unperturb.data.recording import image_files, read
+from unperturb.data.recording import files_of, read
 from unperturb.errors import FileError, UsageError
 from unperturb.model.perturbation import Gaussian, Perturbation, PoissonGaussian
 from unperturb.model.spec import parse
@@ -110,7 +110,7 @@ def diagnose_files(
     UsageError
         Where they are too small, or second shots are not of the first.
     """
-    files, seconds = _files(inputs), _files(again) if again else []
+    files, seconds = files_of(inputs), files_of(again) if again else []
     if seconds and len(seconds) != len(files):
         raise UsageError(f"there are {len(files)} first shots and {len(seconds)} second ones; give two of each thing")
     chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST)).round().astype(int))
@@ -258,13 +258,6 @@ def pixels(count: int) -> str:
 
 def _plain(measured: Measured) -> dict[str, float]:
     return {"value": measured.value, "low": measured.low, "high": measured.high}
-
-
-def _files(sources: Sequence[Path]) -> list[Path]:
-    files = [file for source in sources for file in (image_files(source) if source.is_dir() else [source])]
-    if not files:
-        raise FileError(f"there are no images in {', '.join(map(str, sources))}")
-    return files
 
 
 def _planes(file: Path) -> tuple[Planes, tuple[str, float]]:

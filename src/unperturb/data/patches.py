@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.atomic import make_folder, whole
-from unperturb.data.recording import Recording, check_finite, image_files, read
+from unperturb.data.recording import Recording, check_finite, files_of, read
 from unperturb.errors import FileError, TrainingError, UsageError
 
 SIDES = (128, 32, 16)
@@ -217,7 +217,7 @@ def open_patches(
         Where there are no images, or one cannot be read.
     """
     preparation = preparation or Preparation()
-    files = _files(sources)
+    files = files_of(sources)
     folder = make_folder(cache)
     key = _key(files, preparation)
     index, samples = folder / f"{key}.json", folder / f"{key}.bin"
@@ -244,7 +244,7 @@ def held_out_files(sources: Sequence[str | Path], every: int = Preparation.held_
     FileError
         Where there are no images, or a single one: that is held out by its planes.
     """
-    files = _files(sources)
+    files = files_of(sources)
     if len(files) == 1:
         raise FileError(f"{files[0]} is the only image, so that none is held out as a whole")
     every = Preparation(held_out=every).held_out
@@ -255,13 +255,6 @@ def _is_held_out(number: int, total: int, every: int) -> bool:
     """Whether the image of this number is held out, of so many; of a few, one is."""
     every = min(every, max(total, 2))
     return number % every == every // 2
-
-
-def _files(sources: Sequence[str | Path]) -> list[Path]:
-    files = [file for source in sources for file in (image_files(source) if Path(source).is_dir() else [Path(source)])]
-    if not files:
-        raise FileError(f"there are no images in {', '.join(map(str, sources)) or 'nothing'}")
-    return files
 
 
 def _key(files: Iterable[Path], preparation: Preparation) -> str:

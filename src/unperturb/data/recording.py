@@ -20,7 +20,7 @@ import dataclasses
 import importlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -382,3 +382,17 @@ def image_files(folder: str | Path, *, recursive: bool = True) -> list[Path]:
         paths = (Path(parent, name) for name in files if not name.startswith("."))
         found += [path for path in paths if path.suffix.lower() in SUFFIXES]
     return sorted(found)
+
+
+def files_of(sources: Sequence[str | Path]) -> list[Path]:
+    """Return files as they are, and folders as the image files in them.
+
+    Raises
+    ------
+    FileError
+        There are none.
+    """
+    files = [file for source in sources for file in (image_files(source) if Path(source).is_dir() else [Path(source)])]
+    if not files:
+        raise FileError(f"there are no images in {', '.join(map(str, sources)) or 'nothing'}")
+    return files

@@ -43,8 +43,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Perturb the clean images INPUTS (files or folders), restore them, and compare with what they were."""
-    from unperturb.data.recording import image_files
-    from unperturb.errors import FileError
+    from unperturb.data.recording import files_of
     from unperturb.infer.evaluate import evaluate_image
     from unperturb.model.checkpoint import load
     from unperturb.model.machine import keep_freed_memory
@@ -52,9 +51,7 @@ def evaluate(
 
     perturbation, denoiser, compute = parse(perturb), load(model), as_compute(device, precision, tile)
     keep_freed_memory()
-    files = [file for path in inputs for file in (image_files(path) if path.is_dir() else [path])]
-    if not files:
-        raise FileError(f"there are no images in {', '.join(map(str, inputs))}")
+    files = files_of(inputs)
     with progress_line("evaluating") as show:
 
         def work(number: int, job: Job) -> Told:
