@@ -25,7 +25,7 @@ from unperturb.train.fit import fit
 from unperturb.train.gains import Gains
 from unperturb.train.noisy import ALPHA, NOISY, Noisy, _picked, _two_of_four, check_noisy, recorrupted, sure, together
 from unperturb.train.objective import FLOOR, OBJECTIVES
-from unperturb.train.recordings import KEPT, Recordings
+from unperturb.train.recordings import KEPT, Estimate, Recordings
 from unperturb.train.run import Habits, RunFiles
 from unperturb.train.settings import FitSettings
 from unperturb.train.state import FitState
@@ -232,8 +232,18 @@ def test_the_error_is_told_without_clean_values(again):
     idle = Denoiser(Card(TINY))
     with torch.no_grad():
         idle.network.tail.weight.zero_()
-    assert recordings.estimated_error(idle) == pytest.approx(0.01, rel=0.12)  # 4 standard errors
+    found = recordings.estimated_error(idle)
+    assert found.told == pytest.approx(0.01, rel=0.12)  # 4 standard errors
+    assert found.less == pytest.approx(found.told * (1 if again else 0.9), rel=0.02)
+    assert found.more == pytest.approx(found.told * (1 if again else 1.1), rel=0.02)
     assert recordings.noise == pytest.approx(0.01)
+
+
+def test_what_is_better_is_so_whatever_the_noise_is():
+    """Break: better by what is told alone."""
+    assert Estimate(1.0, 0.9, 1.1).better_than(Estimate(1.1, 1.0, 1.2))
+    assert not Estimate(1.0, 0.9, 1.3).better_than(Estimate(1.1, 1.0, 1.2))
+    assert not Estimate(1.0, 1.1, 1.1).better_than(Estimate(1.1, 1.0, 1.2))
 
 
 def test_recordings_that_are_too_small_are_refused():

@@ -24,7 +24,7 @@ from unperturb.train.settings import FitSettings
 
 Show = Callable[[int, int, str], None]
 
-ADAPTING = {"steps": 120, "rate": 3e-3, "warmup": 5, "decay": 0.5, "average": 0.9, "validate": 10}
+ADAPTING = {"steps": 120, "rate": 1e-3, "warmup": 5, "decay": 0.5, "average": 0.9, "validate": 10}
 """What is taken where an option is left out and there is a model to begin with: a few gains to tune, in minutes."""
 
 

@@ -20,7 +20,7 @@ from unperturb.model.checkpoint import save_model
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.spec import parse
 from unperturb.train.fit import Progress, fit
-from unperturb.train.recordings import Recordings
+from unperturb.train.recordings import Estimate, Recordings
 from unperturb.train.run import Habits, RunFiles, cut_log
 from unperturb.train.settings import FitSettings
 from unperturb.train.state import FitState
@@ -115,8 +115,9 @@ def learn_noisy(
         _log(files, state.step, known[0])
         state.save(files.state)
         if weights is not None:
-            keep(known[0], known[0])
-    report = NoisyReport(None, state.step, known[0], min(known), recordings.noise)
+            keep(known[0].told, known[0].told)
+    best = _best(known, weights)
+    report = NoisyReport(None, state.step, known[0].told, known[best].told, recordings.noise)
     yield report
     saved = time.monotonic()
     size, paired = settings.patch_size, settings.objective == "noise2noise"
@@ -127,18 +128,17 @@ def learn_noisy(
     for progress in fit(state, draw, precision=habits.precision, threads=habits.threads):
         last = progress.step == progress.steps
         if last or progress.step % habits.validate == 0:
-            error = recordings.estimated_error(state.averaged)
-            if error < min(known) or (weights is None and len(known) == 1):
-                keep(error, known[0])
-            known.append(error)
-            _log(files, progress.step, error)
+            known.append(recordings.estimated_error(state.averaged))
+            _log(files, progress.step, known[-1])
+            best = _best(known, weights)
+            if best == len(known) - 1:
+                keep(known[-1].told, known[0].told)
         if last or time.monotonic() - saved > habits.checkpoint:
             state.save(files.state)
             saved = time.monotonic()
-        best = min(known) if weights is not None else min(known[1:], default=known[0])
-        report = NoisyReport(progress, state.step, known[0], best, recordings.noise)
+        report = NoisyReport(progress, state.step, known[0].told, known[best].told, recordings.noise)
         yield report
-        if weights is not None and len(known) - 1 - known.index(min(known)) >= PATIENCE:
+        if weights is not None and len(known) - 1 - best >= PATIENCE:
             state.save(files.state)
             return
 
@@ -150,14 +150,23 @@ def _key(recordings: Recordings) -> str:
     return f"{len(recordings.planes)} noisy recordings of {count} values, {total!r}"
 
 
-def _known(files: RunFiles) -> list[float]:
+def _best(known: list[Estimate], weights: Denoiser | None) -> int:
+    """Return which of the estimates is the best; random weights at the beginning are none."""
+    best = 0
+    for number, estimate in enumerate(known):
+        if estimate.better_than(known[best]) or (number == 1 and weights is None):
+            best = number
+    return best
+
+
+def _known(files: RunFiles) -> list[Estimate]:
     """Return the estimates so far, the first of them that of the beginning."""
     lines = files.log.read_text().splitlines() if files.log.is_file() else []
     if not lines:
         raise FileError(f"the log {files.log} of the run to resume is gone; --overwrite begins anew")
-    return [json.loads(line)["estimated"] for line in lines]
+    return [Estimate(*json.loads(line)["estimated"]) for line in lines]
 
 
-def _log(files: RunFiles, step: int, error: float) -> None:
+def _log(files: RunFiles, step: int, error: Estimate) -> None:
     with files.log.open("a") as file:
         file.write(json.dumps({"step": step, "estimated": error}) + "\n")

@@ -7,6 +7,7 @@ has begun to learn the noise by heart.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,10 +28,25 @@ LEAST = 32
 PROBES = 4
 """Of the estimate, each of its own."""
 
+DOUBT = 0.1
+"""By so much the variance of the noise may be other than told."""
+
 MOST, SIDE = 16, 768
 """Recordings that the estimate looks at, at most, and rows and columns of each."""
 
 NEEDED = f"{round(LEAST / KEPT)} rows and {LEAST} columns are needed, a fifth of the rows to see how well it goes"
+
+
+class Estimate(NamedTuple):
+    """A squared error, if noise had the variance that is told, and a tenth less and more: so well is it known."""
+
+    told: float
+    less: float
+    more: float
+
+    def better_than(self, other: "Estimate") -> bool:
+        """Whether it is the smaller error, whichever of the three is true."""
+        return all(one < another for one, another in zip(self, other, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +89,7 @@ class Recordings:
         return np.ascontiguousarray(whole.swapaxes(1, 2) if generator.integers(2) else whole)
 
     @torch.no_grad()
-    def estimated_error(self, denoiser: Denoiser) -> float:
+    def estimated_error(self, denoiser: Denoiser) -> Estimate:
         """Return the mean squared error on what is not learned from, estimated without clean values.
 
         An estimate, which can be below nothing; of two models, on the same noise, it tells the better one far more
@@ -88,10 +104,13 @@ class Recordings:
             variance = float(sigma.square().mean())
             if self.again:
                 again = torch.from_numpy(self.again[index][kept]).to(device)
-                found.append(float((denoiser(values, sigma) - again).square().mean()) - variance)
+                found.append([float((denoiser(values, sigma) - again).square().mean()) - variance] * 3)
             else:
-                found.append(_by_probes(denoiser, values, sigma) * (variance + FLOOR**2))
-        return float(np.mean(found))
+                error = _by_probes(denoiser, values, sigma) * (variance + FLOOR**2)
+                # Of Stein's estimate, what goes with the variance; the rest is the distance to what was seen.
+                rest = float((denoiser(values, sigma) - values).square().mean())
+                found.append([error, *(rest + share * (error - rest) for share in (1 - DOUBT, 1 + DOUBT))])
+        return Estimate(*np.mean(found, 0).tolist())
 
     @property
     def noise(self) -> float:
