@@ -97,17 +97,9 @@ def learn_noisy(
     cut_log(files.log, state.step)
     known = _known(files) if resumed else []
 
-    def keep(error: float, before: float) -> None:
-        training = {
-            "steps": state.step,
-            "seconds": round(state.seconds),
-            "unperturb": __version__,
-            "torch": torch.__version__,
-            "recordings": len(recordings.planes),
-            "estimated error before": before,
-            "estimated error": error,
-        }
-        made = state.averaged.with_card(recipe=settings.as_dict(), training=training, errors={}, **(card or {}))
+    def keep() -> None:
+        told = {"recordings": len(recordings.planes), "estimated error before": known[0].told}
+        made = _finished(state, {**told, "estimated error": known[-1].told}).with_card(**(card or {}))
         save_model(made, files.model, dtype=torch.float16 if half else torch.float32)
 
     if not known:
@@ -115,10 +107,9 @@ def learn_noisy(
         _log(files, state.step, known[0])
         state.save(files.state)
         if weights is not None:
-            keep(known[0].told, known[0].told)
+            keep()
     best = _best(known, weights)
-    report = NoisyReport(None, state.step, known[0].told, known[best].told, recordings.noise)
-    yield report
+    yield NoisyReport(None, state.step, known[0].told, known[best].told, recordings.noise)
     saved = time.monotonic()
     size, paired = settings.patch_size, settings.objective == "noise2noise"
 
@@ -132,15 +123,21 @@ def learn_noisy(
             _log(files, progress.step, known[-1])
             best = _best(known, weights)
             if best == len(known) - 1:
-                keep(known[-1].told, known[0].told)
+                keep()
         if last or time.monotonic() - saved > habits.checkpoint:
             state.save(files.state)
             saved = time.monotonic()
-        report = NoisyReport(progress, state.step, known[0].told, known[best].told, recordings.noise)
-        yield report
+        yield NoisyReport(progress, state.step, known[0].told, known[best].told, recordings.noise)
         if weights is not None and len(known) - 1 - best >= PATIENCE:
             state.save(files.state)
             return
+
+
+def _finished(state: FitState, told: Mapping[str, float]) -> Denoiser:
+    """Return what was learned so far, with a card that says how."""
+    training = {"steps": state.step, "seconds": round(state.seconds), **told}
+    versions = {"unperturb": __version__, "torch": torch.__version__}
+    return state.averaged.with_card(recipe=state.settings.as_dict(), training={**training, **versions}, errors={})
 
 
 def _key(recordings: Recordings) -> str:

@@ -92,8 +92,7 @@ class Recordings:
     def estimated_error(self, denoiser: Denoiser) -> Estimate:
         """Return the mean squared error on what is not learned from, estimated without clean values.
 
-        An estimate, which can be below nothing; of two models, on the same noise, it tells the better one far more
-        surely than how good they are.
+        It can be below nothing. It is off where noise is not as told, or, without second shots, not Gaussian.
         """
         device = next(denoiser.parameters()).device
         found = []
