@@ -390,7 +390,9 @@ def test_noise_is_found_and_said(shots):
     found = choose((folder,), (), "auto", "auto", adapting=False)
     assert str(found.noise).startswith("poisson-gaussian:gain=0.0")
     assert found.objective == "recorrupted"
-    assert len(found.told) == 2
+    assert len(found.told) == 3
+    assert "not quite Gaussian" in found.told[2]
+    assert len(choose((folder,), (), "gaussian:sigma=0.1", "auto", adapting=False).told) == 1
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,11 @@ def choose(data: tuple[Path, ...], again: tuple[Path, ...], noise: str, objectiv
     if objective not in NOISY:
         raise UsageError(f"of noisy data the objective is auto, {', '.join(NOISY)}; got {objective!r}")
     warning = check_noisy(objective, paired=bool(again), correlated=correlated)
+    if not isinstance(process, Gaussian) and not again:
+        told.append(
+            "noise of counting is not quite Gaussian, so that the estimate may be wrong by a few tenths of a decibel: "
+            "compare with --noise before you keep the model"
+        )
     return Choice(process, objective, (*told, *([] if warning is None else [warning])))
 
 
