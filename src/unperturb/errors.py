@@ -8,6 +8,7 @@
     ├── FileError             a file cannot be read, understood or written
     ├── ModelError            a model file is not one, or does not fit the data
     └── TrainingError         training cannot go on: a loss that is not finite, nothing to learn from
+        └── ProcessLostError  another process of the run has ended, or this one was told to
 """
 
 
@@ -33,3 +34,7 @@ class ModelError(UnperturbError):
 
 class TrainingError(UnperturbError):
     """Training cannot go on."""
+
+
+class ProcessLostError(TrainingError):
+    """Another process of a run has ended, or this one was told to; what was learned is as after the last whole step."""

@@ -12,7 +12,7 @@ Show = Callable[[int, int, str], None]
 
 
 @contextmanager
-def progress_line(title: str, every: float = 30.0) -> Iterator[Show]:
+def progress_line(title: str, every: float = 30.0, *, silent: bool = False) -> Iterator[Show]:
     """Lend ``show(done, total, note)``, which tells how far things are and how long they will take.
 
     Parameters
@@ -21,7 +21,12 @@ def progress_line(title: str, every: float = 30.0) -> Iterator[Show]:
         What is under way.
     every
         Seconds between lines where standard error is not a terminal.
+    silent
+        Show nothing: another process does.
     """
+    if silent:
+        yield _nothing
+        return
     if not sys.stderr.isatty():
         yield _plain(title, every)
         return
@@ -38,6 +43,10 @@ def progress_line(title: str, every: float = 30.0) -> Iterator[Show]:
             bar.update(task, completed=done, total=total, note=note, visible=time.monotonic() - start > PATIENCE)
 
         yield show
+
+
+def _nothing(done: int, total: int, note: str = "") -> None:
+    """Show nothing."""
 
 
 def _plain(title: str, every: float) -> Show:

@@ -17,12 +17,12 @@ from unperturb.infer.calibrate import calibrate, trials
 from unperturb.infer.interval import with_calibration
 from unperturb.model.checkpoint import load, save_model
 from unperturb.model.level import Range
-from unperturb.model.machine import choose_device
 from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.model.perturbation import Perturbation
 from unperturb.model.spec import parse
 from unperturb.train.material import Material
 from unperturb.train.objective import OBJECTIVES
+from unperturb.train.processes import Processes
 from unperturb.train.run import Habits, RunFiles, train_model
 from unperturb.train.settings import FitSettings
 
@@ -51,13 +51,16 @@ are further away."""
 def run_training(
     data: tuple[Path, ...],
     output: Path,
-    device: str,
+    device: torch.device,
     precision: str,
     options: dict[str, Any],
     given: set[str],
     show: Show,
+    team: Processes,
 ) -> dict[str, Any]:
     """Train, showing progress, and return what came of it; `given` names the options that a person has given.
+
+    Of several processes the first leads: it looks after the files, and returns what came of it.
 
     Raises
     ------
@@ -65,23 +68,27 @@ def run_training(
         Where the request, the data or the training is wrong.
     """
     files = RunFiles(output)
-    _check_files(files, options)
+    if team.leads:
+        _check_files(files, options)
     signals = are_signals(data)
     habits = Habits(
         checkpoint=options["checkpoint"],
         validate=options["validate"],
         precision=precision,
         threads=options["threads"],
-        device=choose_device(device),
+        device=team.device(device),
     )
     _check_noisy(options, given, signals=signals)
     if options["noisy"]:
+        if team.world_size > 1:
+            raise UsageError("--noisy learns in one process; start it without torchrun")
         make_folder(output.parent)
         return run_noisy(data, output, habits, {**options, "objective": options["objective"] or "auto"}, given, show)
     options = {**options, "objective": options["objective"] or "squared"}
     settings = _settings({**options, **_left_open(options, SIGNALS if signals else IMAGES)}, dims=1 if signals else 2)
     make_folder(output.parent)
-    material: Material = _stretches(data, options) if signals else _patches(data, options, show)
+    with team.one_first():
+        material: Material = _stretches(data, options) if signals else _patches(data, options, show)
     card = {
         "name": options["name"] or output.stem,
         "description": options["description"],
@@ -91,14 +98,14 @@ def run_training(
     weights = load(options["start"]) if options["start"] else None
     run = train_model(
         settings, material, files, habits,
-        card=card, half=options["half"], weights=weights, resume=options["resume"],
+        card=card, half=options["half"], weights=weights, resume=options["resume"], processes=team,
     )  # fmt: skip
     report = None
     for report in run:
         psnr = " ".join(f"{kind} {value:.2f} dB" for kind, value in report.psnr.items())
         note = f"step {report.progress.step}  loss {report.loss:.4f}  {psnr}  {report.speed:.3f} Mpx/s"
         show(report.progress.step, report.progress.steps, note)
-    if isinstance(material, Stretches) and options["objective"] == "squared":
+    if team.leads and isinstance(material, Stretches) and options["objective"] == "squared":
         _calibrate(output, material, options["half"], show)
     return {"model": str(output), "steps": settings.steps, "psnr": report.psnr if report else {}}
 

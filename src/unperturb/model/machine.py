@@ -136,6 +136,11 @@ def keep_freed_memory() -> None:
         mallopt(setting, value)
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def workers(device: torch.device, threads: int | None) -> Iterator[Map]:
     """Lend a `map` that runs on all cores, each call on single-threaded kernels; on a GPU the built-in one.
@@ -154,7 +159,7 @@ def workers(device: torch.device, threads: int | None) -> Iterator[Map]:
         yield map
         return
     before = torch.get_num_threads()
-    count = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    count = threads or cores()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:

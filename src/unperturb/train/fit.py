@@ -9,7 +9,8 @@
 
 Everything random about item i of step k comes from (seed, k, i) alone, and gradients are summed in a fixed order. So a
 run that was stopped after any step and taken up again gives the same weights, bit for bit, as one that was not; and the
-number of threads changes nothing. On a GPU a batch is drawn as a whole, from (seed, k).
+number of threads changes nothing. On a GPU a batch is drawn as a whole, from (seed, k), or in as many parts as there
+are processes, from (seed, k, part).
 
 On a processor each thread works through its own few items with single-threaded kernels. Kernels that share one
 operation among threads wait for the slowest of them hundreds of times a step; this way waits once.
@@ -34,6 +35,7 @@ from unperturb.model.network import VectorNetSettings
 from unperturb.model.spec import parse
 from unperturb.train.noisy import NOISY, Noisy, together
 from unperturb.train.objective import OBJECTIVES, Objective, squared_error
+from unperturb.train.processes import Processes
 from unperturb.train.settings import FitSettings
 from unperturb.train.showing import Task, joined, tasks
 from unperturb.train.state import FitState
@@ -50,10 +52,12 @@ so small that drawing them one by one would take longer than learning from them.
 class Together:
     """Draws all clean signals of a batch at once, on the device where they are learned from.
 
-    ``draw(generator)`` returns tensors ``(item, channel, *space)``, those of one shape as one.
+    ``draw(generator)`` returns tensors ``(item, channel, *space)``, those of one shape as one. Where several processes
+    share a batch, `part` says which part of it this is; each has randomness of its own.
     """
 
     draw: Callable[[torch.Generator], Sequence[Tensor]]
+    part: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def fit(
     objective: Objective | None = None,
     precision: str = "auto",
     threads: int | None = None,
+    processes: Processes | None = None,
 ) -> Iterator[Progress]:
     """Train until the last step, yielding after each; `state` is complete whenever this yields.
 
@@ -97,24 +102,27 @@ def fit(
         "auto", "float32" or "bfloat16" (weights stay in float32).
     threads
         On a processor; all by default. The result does not depend on it.
+    processes
+        Those that learn from one batch together, each with its own `state` and `draw`; by default this one alone.
 
     Raises
     ------
     TrainingError
-        Where a loss or a gradient is not finite; `state` is then as after the step before.
+        Where a loss or a gradient is not finite, or a process was lost; `state` is then as after the step before.
     UsageError
         Where the precision is not that of the run so far.
     """
     device = next(state.denoiser.parameters()).device
-    dtype = _settle_precision(state, precision, device)
+    processes = processes or Processes()
+    dtype = _settle_precision(state, precision, device, processes)
     if objective is None:
         objective = OBJECTIVES.get(state.settings.objective, squared_error)
     fill = Replayed(filled) if device.type == "cuda" else filled
     learn = _Learning(state, objective, dtype)
-    with workers(device, threads) as run:
+    with workers(device, threads or processes.threads) as run:
         while state.step < state.settings.steps:
             begin = time.perf_counter()
-            loss, gradients = _gradients(state, draw, learn, run, fill)
+            loss, gradients = _gradients(state, draw, learn, run, fill, processes)
             size = _clip(gradients, state.settings.clip)
             if not math.isfinite(size):
                 raise TrainingError(
@@ -122,17 +130,18 @@ def fit(
                     "step before. A smaller learning rate is the usual mend"
                 )
             rate = state.settings.rate_at(state.step)
-            state.optimizer.step(gradients, rate, run)
+            state.optimizer.step(gradients, rate, run, processes)
             _follow(state)
             state.step += 1
             state.seconds += time.perf_counter() - begin
             yield Progress(state.step, state.settings.steps, loss, rate, size, state.seconds)
 
 
-def _settle_precision(state: FitState, precision: str, device: torch.device) -> torch.dtype:
-    """Return the type to compute in: that of the run so far, where there is one."""
+def _settle_precision(state: FitState, precision: str, device: torch.device, processes: Processes) -> torch.dtype:
+    """Return the type to compute in: that of the run so far, where there is one; the same in all processes."""
     chosen = state.precision if precision == "auto" and state.precision else precision
-    dtype = choose_precision(chosen, device)
+    half = processes.agreed(choose_precision(chosen, device) == torch.bfloat16, device)
+    dtype = torch.bfloat16 if half else torch.float32
     name = str(dtype).removeprefix("torch.")
     if state.precision not in ("", name):
         raise UsageError(f"this run computes in {state.precision}, not {name}; resume it with its own precision")
@@ -141,23 +150,26 @@ def _settle_precision(state: FitState, precision: str, device: torch.device) -> 
 
 
 def _gradients(
-    state: FitState, draw: Draw | Together, learn: "_Learning", run: Map, fill: Fill
+    state: FitState, draw: Draw | Together, learn: "_Learning", run: Map, fill: Fill, processes: Processes
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over the batch of the coming step, and its gradients."""
     settings = state.settings
     device = state.optimizer.parameters[0].device
-    share = settings.batch if isinstance(draw, Together) or device.type != "cpu" else settings.share
+    share = settings.share if device.type == "cpu" else settings.batch
+    parts = processes.parts(settings.batch, share)
+    if isinstance(draw, Together):
+        parts = [range(processes.share_of(settings.batch))]
 
-    def work(first: int) -> tuple[float, tuple[Tensor, ...]]:
-        items = range(first, min(first + share, settings.batch))
+    def work(part: int) -> tuple[float, tuple[Tensor, ...]]:
+        items = parts[part]
         losses, *gradients = learn(list(_batches(settings, draw, state.step, items, device, fill)))
         losses = losses.cpu()
         _check_finite(losses, state.step, items)
         return float(losses.sum() / settings.batch), tuple(gradients)
 
-    results = list(run(work, range(0, settings.batch, share)))
-    gradients = [sum(parts[1:], parts[0]) for parts in zip(*(gradient for _, gradient in results), strict=True)]
-    return math.fsum(loss for loss, _ in results), gradients
+    results = list(run(work, range(len(parts))))
+    gradients = [sum(found[1:], found[0]) for found in zip(*(gradient for _, gradient in results), strict=True)]
+    return processes.add(math.fsum(loss for loss, _ in results), gradients)
 
 
 class _Learning:
@@ -211,7 +223,7 @@ def _batches(
     perturb, shown = parse(settings.perturb), settings.network.given
     groups: dict[tuple[int, ...], list[Task]] = {}
     if isinstance(draw, Together):
-        seed = int(np.random.default_rng([settings.seed, step]).integers(2**63))
+        seed = int(np.random.default_rng([settings.seed, step, *draw.part]).integers(2**63))
         generator = torch.Generator(device).manual_seed(seed)
         for signals in draw.draw(generator):
             yield len(signals), joined(list(tasks(signals, perturb, generator, shown=shown, fill=fill)))

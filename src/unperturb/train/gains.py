@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unperturb.model.machine import Map
 from unperturb.train.optimizer import moments, restore_moments
+from unperturb.train.processes import Processes
 
 
 class Gains:
@@ -38,7 +39,13 @@ class Gains:
         self.second = [torch.zeros_like(value) for value in self.first]
 
     @torch.no_grad()
-    def step(self, gradients: list[Tensor], rate: float, run: Map = map) -> None:  # noqa: ARG002 (it is soon done)
+    def step(
+        self,
+        gradients: list[Tensor],
+        rate: float,
+        run: Map = map,  # noqa: ARG002 (it is soon done)
+        processes: Processes | None = None,  # noqa: ARG002 (all do it)
+    ) -> None:
         """Take one step; parameters as for `Optimizer.step`."""
         self.steps += 1
         beta, gamma = self.betas

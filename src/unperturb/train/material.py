@@ -1,5 +1,6 @@
 """Clean signals to learn from, and how a batch of them is drawn."""
 
+from dataclasses import replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from unperturb.errors import UsageError
 from unperturb.model.network import UNetSettings
 from unperturb.train.crops import Crops
 from unperturb.train.fit import Draw, Together
+from unperturb.train.processes import Processes
 from unperturb.train.settings import FitSettings
 
 
@@ -48,20 +50,34 @@ class Material(Protocol):
         """Return the middle of one piece, ``(channel, *space)``."""
 
 
-def crops(settings: FitSettings, material: Material, device: torch.device | None = None) -> Draw | Together:
+def crops(
+    settings: FitSettings,
+    material: Material,
+    device: torch.device | None = None,
+    processes: Processes | None = None,
+) -> Draw | Together:
     """Return the `draw` that training asks for: crops, of images in colour the first of each batch in gray.
 
-    On a GPU images lie in its memory, and a batch is taken there as a whole.
+    On a GPU images lie in its memory, and a batch, or the part of it that is this process's, is taken there as a whole.
     """
     network = settings.network
     if not isinstance(network, UNetSettings) or network.dims != material.dims:
         kind = "images are" if material.dims == 2 else "signals are"
         raise UsageError(f"{kind} learned by a network with {material.dims} space dimensions")
     material = material.at_least(settings.patch_size)
-    n_gray = settings.batch if network.channels == 1 else round(settings.gray * settings.batch)
     if device is not None and device.type != "cpu" and isinstance(material, Patches):
-        return together(material, settings, n_gray, device)
+        processes = processes or Processes()
+        batch = processes.share_of(settings.batch)
+        whole = together(material, replace(settings, batch=batch), _in_gray(settings, batch), device)
+        return replace(whole, part=(processes.rank,) if processes.rank else ())
+    n_gray = _in_gray(settings, settings.batch)
     return lambda generator, item: material.crop(generator, settings.patch_size, gray=item < n_gray)
+
+
+def _in_gray(settings: FitSettings, batch: int) -> int:
+    """Return how many items of a batch are gray."""
+    one = isinstance(settings.network, UNetSettings) and settings.network.channels == 1
+    return batch if one else round(settings.gray * batch)
 
 
 def together(material: Patches, settings: FitSettings, n_gray: int, device: torch.device) -> Together:

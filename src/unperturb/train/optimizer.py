@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unperturb.model.machine import Map, Replayed
+from unperturb.train.processes import Processes
 
 
 def is_inner(name: str, parameter: Tensor) -> bool:
@@ -60,7 +61,7 @@ class Optimizer:
         self.second = [torch.zeros_like(value[:0] if inner else value) for value, inner in self._pairs()]
 
     @torch.no_grad()
-    def step(self, gradients: list[Tensor], rate: float, run: Map = map) -> None:
+    def step(self, gradients: list[Tensor], rate: float, run: Map = map, processes: Processes | None = None) -> None:
         """Take one step.
 
         Parameters
@@ -71,19 +72,26 @@ class Optimizer:
             Learning rate (Adam's; the orthogonalised updates take it times `inner_scale`).
         run
             How the parameters are gone through; they do not depend on each other.
+        processes
+            Those that take the same step and share out the work; nothing is changed before all have done theirs.
         """
-        self.steps += 1
         groups = self._groups(at_once=self.parameters[0].device.type != "cpu")
+        inner = [group for group in groups if self.inner[group[0]]]
+        directions = self._directions(inner, gradients, run, processes or Processes())
+        self.steps += 1
 
-        def update(number: int) -> None:
-            group = groups[number]
+        def update(index: int) -> None:
             with torch.no_grad():  # threads have a mode of their own
-                if self.inner[group[0]]:
-                    self._orthogonal(group, [gradients[index] for index in group], rate)
+                if self.inner[index]:
+                    self.first[index].mul_(self.momentum).add_(gradients[index])
+                    direction = directions[index]
+                    size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                    scale = -rate * self.inner_scale * size
+                    self.parameters[index].add_(direction.view_as(self.parameters[index]), alpha=scale)
                 else:
-                    self._adam(group[0], gradients[group[0]], rate)
+                    self._adam(index, gradients[index], rate)
 
-        list(run(update, range(len(groups))))
+        list(run(update, range(len(self.parameters))))
 
     def _groups(self, *, at_once: bool) -> list[list[int]]:
         """Return what is updated together, the largest first: each by itself, or at once the kernels of one shape.
@@ -95,17 +103,30 @@ class Optimizer:
             groups.setdefault(parameter.shape if at_once and self.inner[index] else index, []).append(index)
         return sorted(groups.values(), key=lambda group: -self.parameters[group[0]].numel())
 
-    def _orthogonal(self, group: list[int], gradients: list[Tensor], rate: float) -> None:
-        """Move kernels of one shape."""
-        wanted = []
-        for index, gradient in zip(group, gradients, strict=True):
-            momentum = self.first[index].mul_(self.momentum).add_(gradient)
-            wanted.append((gradient + self.momentum * momentum).flatten(1))
-        directions = self._orthogonalised(torch.stack(wanted)) if len(group) > 1 else [self._orthogonalised(wanted[0])]
-        for index, direction in zip(group, directions, strict=True):
-            parameter = self.parameters[index]
-            size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-            parameter.add_(direction.view_as(parameter), alpha=-rate * self.inner_scale * size)
+    def _directions(
+        self, groups: list[list[int]], gradients: list[Tensor], run: Map, processes: Processes
+    ) -> dict[int, Tensor]:
+        """Return the orthogonalised momentum of every kernel, as a matrix; made by all processes, each a part."""
+
+        def direct(number: int) -> list[Tensor]:
+            group = groups[number]
+            with torch.no_grad():
+                if number % processes.world_size != processes.rank:
+                    return [torch.zeros_like(gradients[index].flatten(1)) for index in group]
+                momenta = [self.momentum * self.first[index] + gradients[index] for index in group]
+                wanted = [
+                    (gradients[index] + self.momentum * momentum).flatten(1)
+                    for index, momentum in zip(group, momenta, strict=True)
+                ]
+                return (
+                    list(self._orthogonalised(torch.stack(wanted)))
+                    if len(group) > 1
+                    else [self._orthogonalised(*wanted)]
+                )
+
+        made = [direction for directions in run(direct, range(len(groups))) for direction in directions]
+        _, made = processes.add(0.0, made)
+        return dict(zip((index for group in groups for index in group), made, strict=True))
 
     def _adam(self, index: int, gradient: Tensor, rate: float) -> None:
         first, second, (beta, gamma) = self.first[index], self.second[index], self.betas

@@ -22,7 +22,7 @@ import torch
 
 from unperturb import __version__
 from unperturb.atomic import whole
-from unperturb.errors import TrainingError
+from unperturb.errors import ProcessLostError, TrainingError, UsageError
 from unperturb.model.checkpoint import save_model
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.level import Range
@@ -30,6 +30,7 @@ from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
 from unperturb.train.fit import Progress, fit
 from unperturb.train.material import Material, crops
+from unperturb.train.processes import Processes
 from unperturb.train.settings import FitSettings
 from unperturb.train.state import FitState
 from unperturb.train.validate import LEVELS, validation_errors, validation_psnr
@@ -109,8 +110,11 @@ def train_model(
     half: bool = False,
     weights: Denoiser | None = None,
     resume: bool = False,
+    processes: Processes | None = None,
 ) -> Iterator[Report]:
     """Train a model, keeping everything on the disk, and write it when done; yields after each step.
+
+    Of several processes the first writes, and has the PSNR of its reports.
 
     Parameters
     ----------
@@ -130,14 +134,18 @@ def train_model(
         A denoiser whose weights to begin with, rather than with random ones.
     resume
         Go on from the latest checkpoint, where there is one.
+    processes
+        Those that train it together; by default this one alone.
 
     Raises
     ------
     UsageError
         Where the settings differ from those of the run to resume.
     TrainingError
-        Where training cannot go on; the latest checkpoint stays.
+        Where training cannot go on; the latest checkpoint stays. Where another process was lost, it is that of the last
+        whole step.
     """
+    processes = processes or Processes()
     settings = replace(settings, data=material.key, perturb=str(parse(settings.perturb)))
     held_out = material.of(held_out=True)
     _check_validation(held_out)
@@ -145,12 +153,37 @@ def train_model(
         state = FitState.resume(files.state, settings, habits.device)
     else:
         state = FitState.start(settings, weights, habits.device)
+    if processes.agreed(state.step, habits.device) != state.step:
+        raise UsageError(
+            f"the checkpoint {files.state} is not the same for all processes; put it where all of them see it"
+        )
+    draw = crops(settings, material.of(held_out=False), habits.device, processes)
+    taken = fit(state, draw, precision=habits.precision, threads=habits.threads, processes=processes)
+    if not processes.leads:
+        for progress in taken:
+            yield Report(progress, math.nan, math.nan, {})
+        return
+    try:
+        yield from _recorded(taken, state, held_out, files, habits)
+    except ProcessLostError as error:
+        state.save(files.state)
+        raise ProcessLostError(
+            f"{error} after step {state.step}; nothing is lost: --resume goes on from there"
+        ) from None
+    denoiser = finished(state, material, habits).with_card(**(card or {}))
+    save_model(denoiser, files.model, dtype=torch.float16 if half else torch.float32)
+
+
+def _recorded(
+    taken: Iterator[Progress], state: FitState, held_out: Material, files: RunFiles, habits: Habits
+) -> Iterator[Report]:
+    """Take the steps, with checkpoints and validation in between and a log of it."""
+    settings = state.settings
     cut_log(files.log, state.step)
-    draw = crops(settings, material.of(held_out=False), habits.device)
     meter = _Meter()
     saved = time.monotonic()
     psnr: dict[str, float] = {}
-    for progress in fit(state, draw, precision=habits.precision, threads=habits.threads):
+    for progress in taken:
         meter.add(progress, settings)
         last = progress.step == progress.steps
         if last or time.monotonic() - saved > habits.checkpoint:
@@ -160,8 +193,6 @@ def train_model(
             psnr = validation_psnr(state.averaged, held_out, _middle(settings), habits.device, habits.threads)
             _log(files.log, Report(progress, meter.loss, meter.speed, psnr))
         yield Report(progress, meter.loss, meter.speed, psnr)
-    denoiser = finished(state, material, habits).with_card(**(card or {}))
-    save_model(denoiser, files.model, dtype=torch.float16 if half else torch.float32)
 
 
 def finished(state: FitState, material: Material, habits: Habits) -> Denoiser:

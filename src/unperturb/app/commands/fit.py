@@ -149,17 +149,23 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
     A checkpoint is kept beside it every few minutes. A run that was stopped, by whatever, goes on with --resume from
     there, and ends with the same weights as one that was not.
 
+    Started by torchrun, several processes learn from one batch together, on a GPU each, or on shares of the cores.
+
     With --noisy it learns from noisy images, of which nobody has the clean ones; with --from natural as well, a bundled
     model is tuned to one recording, in minutes.
     """
     from unperturb.app.training import run_training
-    from unperturb.model.machine import keep_freed_memory
+    from unperturb.model.machine import choose_device, keep_freed_memory
+    from unperturb.train.processes import processes
 
     keep_freed_memory()
     source = click.get_current_context().get_parameter_source
     given = {name for name in options if source(name) is not ParameterSource.DEFAULT}
-    with progress_line("training") as show:
-        summary = run_training(data, output, device, precision, options, given, show)
+    chosen = choose_device(device)
+    with processes(chosen) as team, progress_line("training", silent=not team.leads) as show:
+        summary = run_training(data, output, chosen, precision, options, given, show, team)
+    if not team.leads:
+        return
     if as_json:
         echo_json(summary)
     elif options["noisy"]:

@@ -1,0 +1,185 @@
+"""Training in several processes, one a device: each learns from a part of every batch, and gradients are added up.
+
+::
+
+    torchrun --nproc-per-node 2 -m unperturb fit photographs/ -o model.safetensors
+
+A batch is shared out, not multiplied: items, and all that is random about them, are those of one process, and so is the
+loss, up to the order in which numbers are added. All processes hold the same weights and make the same updates; the
+first of them alone writes files. Where one is lost, the others stop before they change anything.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from unperturb.errors import ProcessLostError, UsageError
+from unperturb.model.machine import cores
+
+PATIENCE = timedelta(hours=6)
+"""For how long others are waited for; where one ends, that is known at once."""
+
+
+@dataclass
+class Stop:
+    """Whether this process was told to end."""
+
+    asked: bool = False
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of one run, as one of them sees it; by default it is alone.
+
+    Attributes
+    ----------
+    rank, world_size
+        The number of this one, and how many there are.
+    local_rank, local_world_size
+        The same among those on this machine.
+    stop
+        Is asked for when the launcher says so.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    stop: Stop = field(default_factory=Stop)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes files and tells of progress."""
+        return self.rank == 0
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads this process has; None for all cores."""
+        return None if self.world_size == 1 else max(1, cores() // self.local_world_size)
+
+    def device(self, device: torch.device) -> torch.device:
+        """Return the device of this process, among those of a kind."""
+        if device.type == "cpu" or self.world_size == 1:
+            return device
+        if self.local_rank >= torch.cuda.device_count():
+            raise UsageError(
+                f"there are {self.local_world_size} processes and {torch.cuda.device_count()} GPUs on this machine; "
+                "start as many as there are GPUs"
+            )
+        return torch.device(device.type, self.local_rank)
+
+    def parts(self, batch: int, share: int) -> list[range]:
+        """Return what this process learns from: ranges of items of a batch, each of `share` items at most.
+
+        Raises
+        ------
+        UsageError
+            Where there are fewer items than processes.
+        """
+        if batch < self.world_size:
+            raise UsageError(f"a batch of {batch} cannot be shared out to {self.world_size} processes")
+        share = min(share, batch // self.world_size)
+        return [
+            range(first, min(first + share, batch))
+            for first in range(self.rank * share, batch, self.world_size * share)
+        ]
+
+    def share_of(self, batch: int) -> int:
+        """Return how many items of a batch are drawn at once on the device of this process.
+
+        Raises
+        ------
+        UsageError
+            Where they cannot be shared out evenly.
+        """
+        if batch % self.world_size:
+            raise UsageError(f"on GPUs a batch of {batch} has to be a multiple of the {self.world_size} processes")
+        return batch // self.world_size
+
+    def add(self, loss: float, tensors: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+        """Return the sums over all processes, of a loss and of tensors.
+
+        Raises
+        ------
+        ProcessLostError
+            Where another has ended, or this one is to.
+        """
+        if self.world_size == 1:
+            return loss, list(tensors)
+        if self.stop.asked:
+            raise ProcessLostError("this process was told to end")
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        total = torch.tensor([loss], dtype=torch.float64, device=flat.device)
+        with _together():
+            distributed.all_reduce(flat)
+            distributed.all_reduce(total)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return float(total), [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def agreed(self, value: int, device: torch.device) -> int:
+        """Return the value of the first process."""
+        if self.world_size == 1:
+            return value
+        told = torch.tensor([value], device=device)
+        with _together():
+            distributed.broadcast(told, 0)
+        return int(told)
+
+    @contextmanager
+    def one_first(self) -> Iterator[None]:
+        """Let one process on each machine go through the block before the others do."""
+        if self.local_rank:
+            self._wait()
+        yield
+        if not self.local_rank:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self.world_size > 1:
+            with _together():
+                distributed.barrier()
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Lend the processes that a launcher has started together, as `torchrun` does; else this one alone.
+
+    Parameters
+    ----------
+    device
+        Of what kind all of them train on.
+    """
+    if any(name not in os.environ for name in _NAMES) or os.environ["WORLD_SIZE"] == "1":
+        yield Processes()
+        return
+    rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in _NAMES)
+    found = Processes(rank, world_size, local_rank, local_world_size)
+    if device.type == "cuda":
+        torch.cuda.set_device(found.device(device))
+    with _together():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    before = signal.signal(signal.SIGTERM, lambda *_: setattr(found.stop, "asked", True))
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        distributed.destroy_process_group()
+
+
+_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+@contextmanager
+def _together() -> Iterator[Any]:
+    """Say in one sentence what torch says of a lost connection in many."""
+    try:
+        yield
+    except (RuntimeError, distributed.DistError) as error:
+        raise ProcessLostError("another process of this run has ended") from error

@@ -1,0 +1,154 @@
+"""Training in several processes: one loss curve, whatever their number; nothing lost when one is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pictures import picture
+
+from unperturb.errors import ProcessLostError, UsageError
+from unperturb.model.checkpoint import load
+from unperturb.train.processes import Processes, processes
+
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+FIT = ["-m", "unperturb", "fit"]
+SMALL = ["--network", "tiny", "--patch-size", "32", "--batch", "3", "--share", "1", "--precision", "float32"]
+STEADY = ["--decay", "0", "--warmup", "0", "--validate", "5"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Options of a small run on a few images."""
+    for number in range(6):
+        picture(tmp_path / "pictures" / f"{number}.png", (40, 48), seed=number)
+    return [str(tmp_path / "pictures"), *SMALL, "--held-out", "3", "--cache", str(tmp_path / "cache")]
+
+
+def log(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("batch", "share", "world_size"), [(8, 2, 2), (7, 2, 3), (3, 4, 3), (16, 8, 1), (5, 1, 4)])
+def test_a_batch_is_shared_out_and_nothing_is_left_or_taken_twice(batch, share, world_size):
+    """Break: `range(first, first + share)` without the end of the batch; more than `batch // world_size` at once."""
+    parts = [Processes(rank, world_size).parts(batch, share) for rank in range(world_size)]
+    assert sorted(item for mine in parts for part in mine for item in part) == list(range(batch))
+    assert all(len(part) <= share for mine in parts for part in mine)
+    assert all(parts)
+
+
+def test_what_cannot_be_shared_out_is_refused():
+    with pytest.raises(UsageError, match="a batch of 2 cannot be shared out to 3 processes"):
+        Processes(0, 3).parts(2, 1)
+    with pytest.raises(UsageError, match="a multiple of the 2 processes"):
+        Processes(0, 2).share_of(5)
+    assert Processes(1, 2).share_of(6) == 3
+
+
+def test_one_alone_keeps_what_it_has(monkeypatch):
+    tensors = [torch.ones(2), torch.zeros(3)]
+    loss, same = Processes().add(0.5, tensors)
+    assert loss == 0.5
+    assert all(one is other for one, other in zip(tensors, same, strict=True))
+    assert Processes().threads is None
+    assert Processes().agreed(3, torch.device("cpu")) == 3
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with processes(torch.device("cpu")) as alone:
+        assert alone.leads
+        assert alone.world_size == 1
+
+
+def test_cores_are_shared_out_by_those_of_one_machine():
+    assert Processes(0, 8, 0, 10**6).threads == 1
+
+
+def test_one_that_was_told_to_end_says_so_before_anything_is_changed():
+    """Break: not to look whether the launcher has asked."""
+    told = Processes(0, 2)
+    told.stop.asked = True
+    with pytest.raises(ProcessLostError, match="told to end"):
+        told.add(0.0, [torch.zeros(1)])
+
+
+def test_two_processes_learn_as_one_does(pictures, tmp_path):
+    """Break: gradients of this process alone; the mean of the processes in place of the sum; moments of a share."""
+    loss = {}
+    for name, launcher in (("one", [sys.executable]), ("two", TWO)):
+        model = tmp_path / f"{name}.safetensors"
+        run = [*launcher, *FIT, *pictures, "--steps", "6", "--validate", "1", "-o", str(model)]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=200, check=True)
+        assert done.stdout.count("6 steps, validation") == 1, "the first process alone tells"
+        loss[name] = [
+            (line["loss"], line["gradient"], line["psnr"]["gray"]) for line in log(tmp_path / f"{name}.log.jsonl")
+        ]
+    assert len(loss["two"]) == 6
+    for one, two in zip(loss["one"], loss["two"], strict=True):
+        assert two == pytest.approx(one, rel=2e-5)
+    ours, theirs = (load(tmp_path / f"{name}.safetensors").state_dict() for name in ("one", "two"))
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(pictures, tmp_path):
+    """Break: not to save when another is lost; to change the weights before what the other found has come."""
+    model = tmp_path / "model.safetensors"
+    long = [*FIT, *pictures, *STEADY, "--steps", "100000", "-o", str(model)]
+    run = subprocess.Popen([*TWO, *long], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        journal = tmp_path / "model.log.jsonl"
+        begin = time.monotonic()
+        while not (journal.is_file() and len(log(journal)) > 1):
+            assert time.monotonic() - begin < 120, "it does not begin"
+            time.sleep(0.2)
+        os.kill(_second(run.pid), signal.SIGKILL)
+        _, told = run.communicate(timeout=120)
+    finally:
+        run.kill()
+    assert run.returncode == 1
+    sentences = [line for line in told.splitlines() if line.startswith("unperturb:")]
+    assert len(sentences) == 1
+    assert "another process of this run has ended after step" in sentences[0]
+    assert "--resume goes on from there" in sentences[0]
+    step = int(sentences[0].split("after step ")[1].split(";")[0])
+    found = {}
+    for name, options in (("model", ["--resume"]), ("other", [])):
+        steady = [
+            *FIT,
+            *pictures,
+            *STEADY,
+            "--steps",
+            str(step + 2),
+            *options,
+            "-o",
+            str(tmp_path / f"{name}.safetensors"),
+        ]
+        subprocess.run([sys.executable, *steady], capture_output=True, timeout=200, check=True)
+        found[name] = load(tmp_path / f"{name}.safetensors").state_dict()
+    for name, value in found["other"].items():
+        torch.testing.assert_close(found["model"][name], value, rtol=1e-2, atol=1e-4)
+
+
+def _second(launcher: int) -> int:
+    """Return the process of rank 1."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children")
+    if not children.is_file():
+        pytest.skip("this system does not tell which processes another has started")
+    for child in map(int, children.read_text().split()):
+        if b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            return child
+    raise AssertionError("there is no second process")
+
+
+def test_noisy_data_are_learned_from_in_one_process(pictures, tmp_path):
+    run = [*TWO, *FIT, pictures[0], "--noisy", "-o", str(tmp_path / "model.safetensors")]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 1
+    assert "--noisy learns in one process" in done.stderr
+    assert not (tmp_path / "model.safetensors").exists()
