@@ -26,7 +26,7 @@ from unperturb.model.denoiser import Denoiser
 from unperturb.model.machine import keep_freed_memory
 from unperturb.model.network import UNetSettings
 from unperturb.model.perturbation import Gaussian
-from unperturb.train.fit import fit
+from unperturb.train.fit import NoisyDraw, fit
 from unperturb.train.noisy import NOISY
 from unperturb.train.recordings import Recordings
 from unperturb.train.settings import FitSettings
@@ -60,7 +60,7 @@ def learned(objective: str, clean: list[Array], sigma: float, steps: int) -> tup
     )  # fmt: skip
     state = FitState.start(settings)
     start = time.perf_counter()
-    for progress in fit(state, draw, precision="float32"):
+    for progress in fit(state, draw if objective == "squared" else NoisyDraw(draw), precision="float32"):
         if progress.step % 100 == 0:
             click.echo(f"  {objective}: step {progress.step} of {steps}, loss {progress.loss:.4f}", err=True)
     return state.averaged, time.perf_counter() - start

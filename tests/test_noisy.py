@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unperturb.app.adapting import _planes, choose
+from unperturb.app.adapting import choose
 from unperturb.app.commands.fit import fit as fit_command
+from unperturb.app.shots import Shots, read_shots
 from unperturb.errors import TrainingError, UsageError
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
@@ -20,8 +21,10 @@ from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
+from unperturb.model.stabilise import Counting
+from unperturb.train import adapt
 from unperturb.train.adapt import learn_noisy
-from unperturb.train.fit import fit
+from unperturb.train.fit import NoisyDraw, fit
 from unperturb.train.gains import Gains
 from unperturb.train.noisy import ALPHA, NOISY, Noisy, _picked, _two_of_four, check_noisy, recorrupted, sure, together
 from unperturb.train.objective import FLOOR, OBJECTIVES
@@ -88,6 +91,90 @@ def test_steins_estimate_is_the_squared_error(varying):
     seen = noisy(clean, sigma)
     unit = seen.level.square() + FLOOR**2
     within(unit * sure(fixed, seen) - error(fixed(seen.values, seen.sigma), clean), 0.0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, -0.2])
+def test_without_the_strength_of_the_noise_an_answer_that_does_not_move_with_it_costs_that_noise(share):
+    """Mixed with what was seen it costs what it did, and a little for that. Breaks: d not taken out; nothing for d."""
+    clean = scene(100, side=96)
+    seen = noisy(clean)
+
+    def still(x: Tensor, _: Tensor) -> Tensor:
+        return (x.roll(1, 2) + x.roll(-1, 2) + x.roll(1, 3) + x.roll(-1, 3)) / 4
+
+    supervised = error(still(seen.values, seen.sigma), clean)
+    found = UNIT * NOISY["unsure"](lambda x, sigma: share * x + (1 - share) * still(x, sigma), seen)
+    assert float(found.mean() / (supervised.mean() + SIGMA**2)) == pytest.approx(1 + share**2, rel=0.01)
+
+
+COUNTING = Counting(gain=0.05, read=0.04, offset=0.1)
+
+
+def counted(count: int = 400) -> tuple[Tensor, Noisy]:
+    """Return a scene of some ten photons a pixel, and it as a camera of little read noise sees it."""
+    clean = 0.6 + 0.4 * torch.tanh(scene(count))
+    spec = f"poisson-gaussian:gain={COUNTING.gain},read={COUNTING.read},offset={COUNTING.offset}"
+    generator = torch.Generator().manual_seed(3)
+    values = parse(spec)(clean, generator).values
+    variance = COUNTING.gain * (clean.mean() - COUNTING.offset) + COUNTING.read**2
+    return clean, Noisy.of(values, variance.sqrt(), generator, counting=COUNTING)
+
+
+def smooth(x: Tensor, sigma: Tensor) -> Tensor:
+    """Return an answer for which Stein's formula for counts is good: to the first order, it is a line."""
+    near = (x.roll(1, 2) + x.roll(-1, 2) + x.roll(1, 3) + x.roll(-1, 3)) / 4
+    return 0.5 * near + 0.4 * x + 0.1 * torch.tanh(x) + 0 * sigma
+
+
+def test_steins_estimate_of_counts_is_the_squared_error():
+    """Breaks: the variance at the mean brightness for that of every value; the offset left in; read noise left out."""
+    clean, seen = counted(2000)
+    unit = seen.level.square() + FLOOR**2
+    within(unit * sure(smooth, seen) - error(smooth(seen.values, seen.sigma), clean), 0.0)
+
+
+def bent(x: Tensor, _: Tensor) -> Tensor:
+    """Return an answer that follows the noise more where it is bright."""
+    return x.square() / 2
+
+
+def test_two_halves_of_one_count_cost_the_noise_of_the_second():
+    """Breaks: Gaussian noise in place of thinning; the noise of reading not parted."""
+    clean, seen = counted(2000)
+    unit = seen.level.square() + FLOOR**2
+    supervised = error(bent(seen.values + ALPHA * seen.more, seen.sigma), clean)
+    variance = (COUNTING.gain * (clean - COUNTING.offset) + COUNTING.read**2).flatten(1).mean(1)
+    within(unit * recorrupted(bent, seen) - supervised - (1 + ALPHA**-2) * variance, 0.0)
+
+
+@pytest.mark.parametrize("read", [0.0, 0.01, 0.2])
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_parted_counts_have_no_noise_in_common(read, share):
+    """The mean of both is the signal, and each has its share of the counts. Break: a half for the share."""
+    noise, n = Counting(gain=0.1, read=read, offset=0.2), 400_000
+    generator = torch.Generator().manual_seed(4)
+    clean = torch.full((n, 1), 1.4, dtype=torch.float64)
+    spec = f"poisson-gaussian:gain={noise.gain},read={noise.read},offset={noise.offset}"
+    seen = parse(spec)(clean, generator).values
+    more = noise.parted(seen, share, torch.randn(n, 1, generator=generator, dtype=torch.float64), generator)
+    alpha = math.sqrt(1 / share - 1)
+    one, two = seen + alpha * more - clean, seen - more / alpha - clean
+    variance = noise.gain * 1.2 + read**2
+    for part, factor in ((one, 1 + alpha**2), (two, 1 + alpha**-2)):
+        within(part, 0.0)
+        within(part.square() / factor, variance)
+    within(one * two, 0.0)
+    assert noise.scaled(3.0).unbiased_variance(3 * seen).mean() == pytest.approx(9 * variance, rel=0.01)
+
+
+def test_halves_of_counts_without_read_noise_are_independent():
+    """Squares as well. Break: Gaussian noise in place of thinning, which is uncorrelated and no more."""
+    noise, n = Counting(gain=0.5), 400_000
+    generator = torch.Generator().manual_seed(5)
+    seen = parse("poisson:gain=0.5")(torch.full((n, 1), 1.0, dtype=torch.float64), generator).values
+    more = noise.parted(seen, 0.5, torch.zeros(n, 1, dtype=torch.float64), generator)
+    one, two = (seen + more).square(), (seen - more).square()
+    within((one - one.mean()) * (two - two.mean()), 0.0)
 
 
 def test_neighbours_of_one_brightness_cost_the_noise_of_the_second():
@@ -191,14 +278,14 @@ def test_learning_is_taken_up_again_bit_for_bit(tmp_path, objective, tune):
         return recordings.crop(generator, 16, paired=objective == "noise2noise")
 
     whole = FitState.start(settings)
-    list(fit(whole, draw, precision="float32", threads=1))
+    list(fit(whole, NoisyDraw(draw), precision="float32", threads=1))
     part = FitState.start(settings)
-    for progress in fit(part, draw, precision="float32", threads=1):
+    for progress in fit(part, NoisyDraw(draw), precision="float32", threads=1):
         if progress.step == 3:
             part.save(tmp_path / "state")
             break
     again = FitState.resume(tmp_path / "state", settings)
-    list(fit(again, draw, precision="float32", threads=1))
+    list(fit(again, NoisyDraw(draw), precision="float32", threads=1))
     for one, other in zip(whole.denoiser.parameters(), again.denoiser.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -315,7 +402,7 @@ def test_a_bundled_model_is_tuned_to_a_recording_and_knows_its_noise(tmp_path, s
                             "--validate", 2, "--batch", 1, "--patch-size", 32, "--noise", SPEC, "--json")  # fmt: skip
     assert code == 0, words
     summary = json.loads(told)
-    assert (summary["objective"], summary["noise"]) == ("sure", SPEC)
+    assert (summary["objective"], summary["noise"]) == ("recorrupted", SPEC)
     assert summary["gain"] >= 0
     card = load(out).card
     assert (card.perturbation, card.recipe["tune"]) == (SPEC, "gains")
@@ -365,7 +452,7 @@ def test_a_gray_recording_stored_as_colour_is_gray(tmp_path, shots):
     """Break: one noise three times taken for three."""
     values = np.rint(255 * tifffile.imread(shots[0] / "0.tif").clip(0, 1)).astype(np.uint8)
     Image.fromarray(np.stack([values] * 3, -1)).save(tmp_path / "a.png")
-    assert [plane.shape for plane in _planes((tmp_path / "a.png",))] == [(1, 200, 160)]
+    assert [plane.shape for plane in read_shots((tmp_path / "a.png",), ()).firsts] == [(1, 200, 160)]
 
 
 def test_a_run_whose_log_is_gone_is_not_resumed(tmp_path, shots, run):
@@ -387,12 +474,69 @@ def test_a_recording_that_is_too_small_is_named(tmp_path, shots, run):
 
 def test_noise_is_found_and_said(shots):
     folder, _ = shots
-    found = choose((folder,), (), "auto", "auto", adapting=False)
+    found = choose((folder,), (), Shots(()), "auto", "auto", adapting=False)
     assert str(found.noise).startswith("poisson-gaussian:gain=0.0")
     assert found.objective == "recorrupted"
     assert len(found.told) == 3
-    assert "not quite Gaussian" in found.told[2]
-    assert len(choose((folder,), (), "gaussian:sigma=0.1", "auto", adapting=False).told) == 1
+    assert "compare with --noise" in found.told[2]
+    assert len(choose((folder,), (), Shots(()), "gaussian:sigma=0.1", "auto", adapting=False).told) == 2
+
+
+def test_counts_are_told_of_in_the_units_that_are_learned_in(tmp_path, shots, run, monkeypatch):
+    """Breaks: counting not told to the recordings, or not to the losses; in units of the file."""
+    told = []
+    monkeypatch.setattr(
+        adapt, "fit", lambda state, draw, **options: (told.append(draw), fit(state, draw, **options))[1]
+    )
+    code, _, words = run("fit", "--noisy", shots[0] / "0.tif", "-o", tmp_path / "m.safetensors", "--steps", 2, "--noise",
+                         SPEC, "--network", "tiny", "--batch", 1, "--patch-size", 32)  # fmt: skip
+    assert code == 0, words
+    top = np.quantile(np.abs(tifffile.imread(shots[0] / "0.tif")), 0.999)
+    assert (told[0].counting.gain, told[0].counting.read) == pytest.approx((0.02 / top, 0.02 / top), rel=1e-5)
+
+
+def _stack(path, clean, moves, *, axes="TYX", sigma=0.1):
+    """Write frames of a thing that moves down by so many pixels, under noise, in two channels where there are such."""
+    generator = np.random.default_rng(6)
+    frames = np.stack([np.roll(clean, move, 0) for move in moves])
+    frames = np.stack([frames, 0.5 * frames], 1) if "C" in axes else frames
+    noisy = (1000 * (frames + generator.normal(0, sigma, frames.shape)) + 2000).round().clip(0, 65535).astype(np.uint16)
+    tifffile.imwrite(path, noisy, imagej=True, metadata={"axes": axes})
+
+
+@pytest.mark.parametrize("axes", ["TYX", "ZYX", "TCYX"])
+def test_frames_that_show_the_same_are_shots_of_it(tmp_path, shots, run, axes):
+    """Each is learned from against the next, and the other way round, a channel at a time."""
+    _stack(tmp_path / "stack.tif", shots[1], (0, 0, 0), axes=axes)
+    read = read_shots((tmp_path / "stack.tif",), ())
+    channels = 2 if "C" in axes else 1
+    assert (len(read.firsts), read.paired) == (4 * channels, True)
+    assert read.moved < 0.02
+    for number, (one, other) in enumerate(zip(read.firsts, read.seconds, strict=True)):
+        assert one is read.seconds[number ^ 1]
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.3
+        assert abs(one.mean() - other.mean()) < 0.001
+    code, told, words = run("fit", "--noisy", tmp_path / "stack.tif", "-o", tmp_path / "m.safetensors", "--steps", 2,
+                            "--network", "tiny", "--batch", 1, "--patch-size", 32, "--json")  # fmt: skip
+    assert code == 0, words
+    summary = json.loads(told)
+    assert summary["objective"] == "noise2noise"
+    assert any("frames that follow each other show the same" in sentence for sentence in summary["told"])
+
+
+def test_frames_in_which_something_moves_are_none(tmp_path, shots, run):
+    """Break: not to look."""
+    _stack(tmp_path / "stack.tif", shots[1], (0, 3, 6), sigma=0.03)
+    read = read_shots((tmp_path / "stack.tif",), ())
+    assert (len(read.firsts), read.paired) == (3, False)
+    assert read.moved > 0.05
+    found = choose((tmp_path / "stack.tif",), (), read, "gaussian:sigma=0.1", "auto", adapting=False)
+    assert found.objective == "recorrupted"
+    assert "frames differ by more than noise" in found.told[0]
+    code, _, words = run("fit", "--noisy", tmp_path / "stack.tif", "-o", tmp_path / "m.safetensors", "--objective",
+                         "noise2noise")  # fmt: skip
+    assert (code, "something changes between the frames" in words) == (2, True)
+    assert not (tmp_path / "m.safetensors").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.app.diagnosing import diagnose_files, noise_of, white_noise
-from unperturb.data.recording import check_finite, files_of, read
-from unperturb.errors import FileError, UsageError
+from unperturb.app.shots import Planes, Shots, read_shots
+from unperturb.errors import UsageError
 from unperturb.infer.observe import observe
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.model.perturbation import Gaussian, Perturbation
+from unperturb.model.stabilise import counting
 from unperturb.train.adapt import NoisyReport, learn_noisy
 from unperturb.train.noisy import NOISY, check_noisy
-from unperturb.train.recordings import NEEDED, Recordings, large_enough
+from unperturb.train.recordings import Recordings
 from unperturb.train.run import Habits, RunFiles
 from unperturb.train.settings import FitSettings
 
@@ -51,13 +52,17 @@ class Choice:
     told: tuple[str, ...]
 
 
-def choose(data: tuple[Path, ...], again: tuple[Path, ...], noise: str, objective: str, *, adapting: bool) -> Choice:
+def choose(
+    data: tuple[Path, ...], again: tuple[Path, ...], shots: Shots, noise: str, objective: str, *, adapting: bool
+) -> Choice:
     """Settle what noise there is and what to learn by.
 
     Parameters
     ----------
     data, again
         Noisy images, and second shots of the same, as many and in the same order, or none.
+    shots
+        What was read of them.
     noise
         A spec, or "auto": what the files say.
     objective
@@ -84,18 +89,33 @@ def choose(data: tuple[Path, ...], again: tuple[Path, ...], noise: str, objectiv
         if isinstance(process, Gaussian) and process.sigma == 0:
             raise UsageError("noise of strength 0 is none: there is nothing to learn from")
     if objective == "auto":
-        objective = "noise2noise" if again else "sure" if adapting else "recorrupted"
-        why = "there are two shots of each" if again else "there is one shot of each, with noise of known strength"
+        objective, why = _fitting(process, shots, adapting=adapting)
         told.append(f"objective: {objective}, as {why}")
     if objective not in NOISY:
         raise UsageError(f"of noisy data the objective is auto, {', '.join(NOISY)}; got {objective!r}")
-    warning = check_noisy(objective, paired=bool(again), correlated=correlated)
-    if not isinstance(process, Gaussian) and not again:
+    if objective == "noise2noise" and shots.moved is not None and not shots.paired:
+        raise UsageError(
+            f"something changes between the frames, by {shots.moved:.0%} of their noise: noise2noise would blur it; "
+            "leave the objective to auto"
+        )
+    warning = check_noisy(objective, paired=shots.paired, correlated=correlated)
+    if not shots.paired:
         told.append(
-            "noise of counting is not quite Gaussian, so that the estimate may be wrong by a few tenths of a decibel: "
-            "compare with --noise before you keep the model"
+            "from one shot the estimate is as good as what is known of the noise: compare with --noise before you keep "
+            "the model"
         )
     return Choice(process, objective, (*told, *([] if warning is None else [warning])))
+
+
+def _fitting(noise: Perturbation, shots: Shots, *, adapting: bool) -> tuple[str, str]:
+    """Return an objective that fits, and why."""
+    if shots.paired:
+        still = "frames that follow each other show the same"
+        return "noise2noise", "there are two shots of each" if shots.moved is None else still
+    why = "there is one shot of each, with noise of known strength"
+    if shots.moved is not None:
+        why = f"frames differ by more than noise, {shots.moved:.0%} of it, and {why}"
+    return "sure" if adapting and counting(noise) is None else "recorrupted", why
 
 
 def run_noisy(
@@ -127,10 +147,12 @@ def run_noisy(
     start = load(options["start"]) if options["start"] else None
     if start is not None:
         options = {**options, **{name: value for name, value in ADAPTING.items() if name not in given}}
-    choice = choose(data, again, options["noise"], options["objective"], adapting=start is not None)
+    shots = read_shots(data, again)
+    choice = choose(data, again, shots, options["noise"], options["objective"], adapting=start is not None)
     for sentence in choice.told:
         show(0, 1, sentence)
-    recordings = _recordings(data, again, choice.noise, start or load("natural"))
+    seconds = shots.seconds if choice.objective == "noise2noise" else ()
+    recordings = _recordings(shots.firsts, seconds, choice.noise, start or load("natural"))
     settings = _settings(recordings, choice, options, start)
     card = {
         "name": options["name"] or output.stem,
@@ -190,22 +212,22 @@ def _settings(recordings: Recordings, choice: Choice, options: dict[str, Any], s
     )
 
 
-def _recordings(data: tuple[Path, ...], again: tuple[Path, ...], noise: Perturbation, denoiser: Denoiser) -> Recordings:
-    """Read all planes, and tell how strong the noise is everywhere in them."""
-    firsts, seconds = _planes(data), _planes(again) if again else []
-    if again and [plane.shape for plane in firsts] != [plane.shape for plane in seconds]:
-        raise UsageError("second shots are not of the size and number of the first; give two of each thing")
+def _recordings(firsts: Planes, seconds: Planes, noise: Perturbation, denoiser: Denoiser) -> Recordings:
+    """Tell how strong the noise is everywhere in all planes."""
     top = max(float(np.quantile(np.abs(plane), 0.999)) for plane in firsts) or 1.0
-    sigmas = []
-    for plane in firsts:
-        level = noise.sigma if isinstance(noise, Gaussian) and isinstance(noise.sigma, float) else None
-        seen = observe(plane, denoiser, level, channel_axis=0, perturbation=noise)
-        spread = seen.posterior.spread_of_noise.numpy()
-        sigmas.append(
-            _smooth(np.broadcast_to(spread, (1, 1, *plane.shape[1:]))[0] if spread.ndim < 4 else spread[0]) / top
-        )
-    firsts, seconds = ([(plane / top).astype(np.float32) for plane in planes] for planes in (firsts, seconds))
-    return Recordings(tuple(firsts), tuple(sigmas), tuple(seconds))
+    maps = {id(plane): plane for plane in firsts}  # frames come twice
+    sigmas = {key: _sigma_map(plane, noise, denoiser) / top for key, plane in maps.items()}
+    spreads = tuple(sigmas[id(plane)] for plane in firsts)
+    firsts, seconds = (tuple((plane / top).astype(np.float32) for plane in planes) for planes in (firsts, seconds))
+    counted = counting(noise)
+    return Recordings(firsts, spreads, seconds, None if counted is None else counted.scaled(1 / top))
+
+
+def _sigma_map(plane: NDArray[np.float32], noise: Perturbation, denoiser: Denoiser) -> NDArray[np.float32]:
+    """Return how strong the noise of a plane is where, ``(1, height, width)``."""
+    level = noise.sigma if isinstance(noise, Gaussian) and isinstance(noise.sigma, float) else None
+    spread = observe(plane, denoiser, level, channel_axis=0, perturbation=noise).posterior.spread_of_noise.numpy()
+    return _smooth(np.broadcast_to(spread, (1, 1, *plane.shape[1:]))[0] if spread.ndim < 4 else spread[0])
 
 
 def _smooth(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -216,19 +238,3 @@ def _smooth(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
     from scipy.ndimage import gaussian_filter
 
     return np.sqrt(gaussian_filter(np.square(sigma), (0, SMOOTH, SMOOTH))).astype(np.float32)
-
-
-def _planes(sources: tuple[Path, ...]) -> list[NDArray[np.float32]]:
-    """Return all planes of files, ``(channel, height, width)``."""
-    planes = []
-    for file in files_of(sources):
-        recording = read(file)
-        check_finite(recording, file)
-        for _, plane in recording.planes():
-            channels = np.moveaxis(plane, -1, 0) if recording.is_colour else plane[None]
-            # A gray image stored as colour holds one noise three times.
-            channels = channels[:1] if (channels == channels[:1]).all() else channels
-            if not large_enough(channels):
-                raise FileError(f"{file} is too small to learn from: {NEEDED}")
-            planes.append(channels.copy())
-    return planes

@@ -36,11 +36,8 @@ FEW = 60.0
 
 
 @dataclass(frozen=True)
-class Stabiliser:
-    """From values to stabilised ones, and back.
-
-    Both are lines of the transform above: `offset` becomes 0, and `top` becomes 1, so that what a model knows of noise
-    by its level holds for stabilised values as well.
+class Counting:
+    """Noise of counting, with that of reading.
 
     Attributes
     ----------
@@ -50,13 +47,59 @@ class Stabiliser:
         Standard deviation of the noise of reading, in the units of the values.
     offset
         The value of no light.
-    top
-        The value of much light, above `offset`.
     """
 
     gain: float
     read: float = 0.0
     offset: float = 0.0
+
+    def unbiased_variance(self, seen: Tensor) -> Tensor:
+        """Return what has the variance of the noise as its mean, of noisy values; below 0 where these are low."""
+        return self.gain * (seen - self.offset) + self.read**2
+
+    def parted(self, seen: Tensor, share: float, normal: Tensor, generator: torch.Generator) -> Tensor:
+        """Return noise n that makes two of noisy values y: y + αn and y − n/α have no noise in common.
+
+        Every count goes to the first of the two with the chance `share`, p = 1 / (1 + α²); their noise of reading is
+        made independent by more of it. Exact where counts can be told from values, as they can where the noise of
+        reading is small beside `gain`; else uncorrelated.
+
+        Parameters
+        ----------
+        seen
+            y, of any shape.
+        share
+            p, between 0 and 1.
+        normal
+            Standard normal, of the shape of `seen`.
+        generator
+            Of the thinning.
+        """
+        alpha = math.sqrt(1 / share - 1)
+        counts = ((seen - self.offset) / self.gain).round().clamp(min=0)
+        first = torch.binomial(counts, torch.full_like(counts, share), generator=generator)
+        return self.gain * (first / share - counts) / alpha + self.read * normal
+
+    def scaled(self, factor: float) -> "Counting":
+        """Return the noise of values that are multiplied by a number."""
+        return Counting(*(factor * part for part in (self.gain, self.read, self.offset)))
+
+
+@dataclass(frozen=True)
+class Stabiliser(Counting):
+    """From values to stabilised ones, and back.
+
+    Both are lines of the transform above: `offset` becomes 0, and `top` becomes 1, so that what a model knows of noise
+    by its level holds for stabilised values as well.
+
+    Attributes
+    ----------
+    gain, read, offset
+        As for `Counting`.
+    top
+        The value of much light, above `offset`.
+    """
+
     top: float = 1.0
 
     @property
@@ -128,12 +171,20 @@ def stabiliser(perturbation: Perturbation | None, values: NDArray[np.floating[An
     UsageError
         Where a level is a range: what is to be undone has one.
     """
-    counting, *noise = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
-    if not isinstance(counting, Poisson | PoissonGaussian) or not all(isinstance(part, Gaussian) for part in noise):
+    noise = counting(perturbation)
+    if noise is None:
         return None
-    gain, read, offset = (_stated(counting, key) for key in ("gain", "read", "offset"))
-    read = math.hypot(read, *(_stated(part, "sigma") for part in noise))
-    return Stabiliser(gain, read, offset, max(float(np.quantile(values, 0.999)), offset + gain))
+    top = max(float(np.quantile(values, 0.999)), noise.offset + noise.gain)
+    return Stabiliser(noise.gain, noise.read, noise.offset, top)
+
+
+def counting(perturbation: Perturbation | None) -> Counting | None:
+    """Return the noise that a perturbation states, if it is that of counting; errors as for `stabiliser`."""
+    first, *noise = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
+    if not isinstance(first, Poisson | PoissonGaussian) or not all(isinstance(part, Gaussian) for part in noise):
+        return None
+    gain, read, offset = (_stated(first, key) for key in ("gain", "read", "offset"))
+    return Counting(gain, math.hypot(read, *(_stated(part, "sigma") for part in noise)), offset)
 
 
 def _stated(part: Perturbation | None, key: str) -> float:

@@ -19,7 +19,7 @@ from unperturb.errors import FileError
 from unperturb.model.checkpoint import save_model
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.spec import parse
-from unperturb.train.fit import Progress, fit
+from unperturb.train.fit import NoisyDraw, Progress, fit
 from unperturb.train.recordings import Estimate, Recordings
 from unperturb.train.run import Habits, RunFiles, cut_log
 from unperturb.train.settings import FitSettings
@@ -116,7 +116,8 @@ def learn_noisy(
     def draw(generator: np.random.Generator, _: int) -> NDArray[np.float32]:
         return recordings.crop(generator, size, paired=paired)
 
-    for progress in fit(state, draw, precision=habits.precision, threads=habits.threads):
+    shots = NoisyDraw(draw, recordings.counting)
+    for progress in fit(state, shots, precision=habits.precision, threads=habits.threads):
         last = progress.step == progress.steps
         if last or progress.step % habits.validate == 0:
             known.append(recordings.estimated_error(state.averaged))

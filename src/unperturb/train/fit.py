@@ -33,6 +33,7 @@ from unperturb.model.given import Fill
 from unperturb.model.machine import Map, Replayed, choose_precision, workers
 from unperturb.model.network import VectorNetSettings
 from unperturb.model.spec import parse
+from unperturb.model.stabilise import Counting
 from unperturb.train.noisy import NOISY, Noisy, together
 from unperturb.train.objective import OBJECTIVES, Objective, squared_error
 from unperturb.train.processes import Processes
@@ -61,6 +62,18 @@ class Together:
 
 
 @dataclass(frozen=True)
+class NoisyDraw:
+    """Draws noisy signals one by one, of which nobody has the clean ones.
+
+    ``draw(generator, item)`` returns ``(channel, *space)``: the values, with `noise2noise` those of a second shot, and
+    as the last channel how strong the noise is. `counting` is their noise, where it is that of counting.
+    """
+
+    draw: Draw
+    counting: Counting | None = None
+
+
+@dataclass(frozen=True)
 class Progress:
     """One step, as seen from outside: `step` of `steps` are done; `loss` is the mean over the batch of this one."""
 
@@ -79,7 +92,7 @@ class Progress:
 
 def fit(
     state: FitState,
-    draw: Draw | Together,
+    draw: Draw | Together | NoisyDraw,
     *,
     objective: Objective | None = None,
     precision: str = "auto",
@@ -95,7 +108,8 @@ def fit(
     state
         Where to begin; is changed.
     draw
-        Gives clean signals, one by one, and then is called on several threads at once; or all of a batch together.
+        Gives clean signals, one by one, and then is called on several threads at once; or all of a batch together; or
+        noisy ones, for an objective of those.
     objective
         A function to make small in place of the one that the settings name.
     precision
@@ -150,7 +164,7 @@ def _settle_precision(state: FitState, precision: str, device: torch.device, pro
 
 
 def _gradients(
-    state: FitState, draw: Draw | Together, learn: "_Learning", run: Map, fill: Fill, processes: Processes
+    state: FitState, draw: Draw | Together | NoisyDraw, learn: "_Learning", run: Map, fill: Fill, processes: Processes
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over the batch of the coming step, and its gradients."""
     settings = state.settings
@@ -214,10 +228,10 @@ _PLAIN = ("clean", "x", "sigma", "unit", "weigh")
 
 
 def _batches(
-    settings: FitSettings, draw: Draw | Together, step: int, items: range, device: torch.device, fill: Fill
+    settings: FitSettings, draw: Draw | Together | NoisyDraw, step: int, items: range, device: torch.device, fill: Fill
 ) -> Iterator[tuple[int, Task | Noisy]]:
     """Yield the number of items and what is to be learned from them, items of one shape together."""
-    if settings.objective in NOISY:
+    if isinstance(draw, NoisyDraw):
         yield from _noisy_batches(settings, draw, step, items, device)
         return
     perturb, shown = parse(settings.perturb), settings.network.given
@@ -239,17 +253,16 @@ def _batches(
 
 
 def _noisy_batches(
-    settings: FitSettings, draw: Draw | Together, step: int, items: range, device: torch.device
+    settings: FitSettings, shots: NoisyDraw, step: int, items: range, device: torch.device
 ) -> Iterator[tuple[int, Noisy]]:
-    """Yield the same of noisy signals, each drawn with how strong its noise is as its last channel."""
-    assert not isinstance(draw, Together)
+    """Yield the same of noisy signals."""
     groups: dict[tuple[int, ...], list[Noisy]] = {}
     for item in items:
         source = np.random.default_rng([settings.seed, step, item])
-        values, sigma = _parted(draw(source, item))
+        values, sigma = _parted(shots.draw(source, item))
         generator = torch.Generator().manual_seed(int(source.integers(2**63)))
         first, again = values.chunk(2, 1) if settings.objective == "noise2noise" else (values, None)
-        groups.setdefault(tuple(first.shape), []).append(Noisy.of(first, sigma, generator, again))
+        groups.setdefault(tuple(first.shape), []).append(Noisy.of(first, sigma, generator, again, shots.counting))
     for group in groups.values():
         yield len(group), together(group).to(device)
 

@@ -6,19 +6,33 @@ same noise in it, and with squares and products meaned over all components:
     noise2noise     (φ(y) − y′)²                                   = (φ(y) − x)² + σ²          y′: a second shot
     recorrupted     (φ(y + α σ z) − (y − σ z / α))²                = (φ(y + α σ z) − x)² + (1 + 1/α²) σ²
     sure            (φ(y) − y)² − σ² + 2 σ² ∂φ/∂y                  = (φ(y) − x)²
+    unsure          (φ(y) − y)² (1 + d²) / (1 − d)²                = (φ(y) − x)² + σ²,  if d = mean ∂φ/∂y = 0
     neighbours      (φ(g y) − g′ y)²,  g, g′: neighbours, apart    ≈ (φ(g y) − g x)² + σ²
     blind-spot      (φ(y without pixel i)ᵢ − yᵢ)²                  = (φ(y without pixel i)ᵢ − xᵢ)² + σ²
 
 on average over n and z, two independent standard normal draws. The first is of pairs. The second makes a pair out of
 one recording: the noises of its two halves are uncorrelated, and Gaussian, so independent. Where neighbours have noise
-in common none of the last two is true; where it is not Gaussian, neither of the two before.
+in common none of the last two is true; where it is not Gaussian, none of the three before.
+
+Noise of counting is not Gaussian, and how strong it is depends on the x that nobody has. Of it there are forms of their
+own, which need gain, offset and read noise alone (`model.stabilise.Counting`):
+
+    recorrupted     σ z becomes what parts the counts themselves into two: thinning
+    sure            σ² becomes gain · (y − offset) + read², which is unbiased; exact up to the first order in the gain
+
+The fourth is Stein's estimate where σ is not known: where an answer does not move with the noise, as a whole, its
+distance to what was seen is its error and σ². Others count as what they are without that part: φ − y over 1 − d, as in
+generalised cross-validation. The noise need be known but for a factor.
 
 Neighbours differ in signal as well, and the difference would be learned: what the denoiser itself makes of it, g φ(y) −
 g′ φ(y), is taken off, by a share of `TRUST`.
 
-Sources: Lehtinen et al., "Noise2Noise", ICML 2018; Pang, Zheng, Quan and Ji, "Recorrupted-to-Recorrupted", CVPR 2021;
-Stein, "Estimation of the mean of a multivariate normal distribution", 1981, with the probe of Ramani, Blu and Unser,
-"Monte-Carlo SURE", IEEE TIP 2008; Huang, Li, Jia, Lu and Liu, "Neighbor2Neighbor", CVPR 2021; Krull, Buchholz and Jug,
+Sources: Lehtinen et al., "Noise2Noise", ICML 2018; Pang, Zheng, Quan and Ji, "Recorrupted-to-Recorrupted", CVPR 2021,
+and for thinning Monroy, Bacca and Tachella, "Generalized recorrupted-to-recorrupted", CVPR 2025; Stein, "Estimation of
+the mean of a multivariate normal distribution", 1981, with the probe of Ramani, Blu and Unser, "Monte-Carlo SURE", IEEE
+TIP 2008; for unknown σ Tachella, Davies and Jacques, "UNSURE", ICLR 2025, with a multiplier; for counts Le Montagner,
+Angelini and Olivo-Marin, "An unbiased risk estimator for image denoising in the presence of mixed Poisson-Gaussian
+noise", IEEE TIP 2014; Huang, Li, Jia, Lu and Liu, "Neighbor2Neighbor", CVPR 2021; Krull, Buchholz and Jug,
 "Noise2Void", CVPR 2019.
 """
 
@@ -29,6 +43,7 @@ import torch
 from torch import Tensor
 
 from unperturb.errors import UsageError
+from unperturb.model.stabilise import Counting
 from unperturb.train.objective import squared_error
 
 ALPHA = 0.5
@@ -60,6 +75,10 @@ class Noisy:
         Standard normal, of the shape of the values.
     uniform
         Between 0 and 1, ``(batch, 1, *space)``.
+    more
+        Noise as strong as theirs, of the shape of the values: what `recorrupted` makes two of one by.
+    variance
+        That of the noise, as `sure` takes it: ``(batch, 1, *space)`` or the shape of the values.
     again
         Second shots of the same, or None.
     """
@@ -68,16 +87,31 @@ class Noisy:
     sigma: Tensor
     normal: Tensor
     uniform: Tensor
+    more: Tensor
+    variance: Tensor
     again: Tensor | None = None
 
     @classmethod
-    def of(cls, values: Tensor, sigma: Tensor, generator: torch.Generator, again: Tensor | None = None) -> "Noisy":
-        """Draw what is random, on the device of the signals; a sigma that is a number or ``(batch,)`` is spread out."""
+    def of(
+        cls,
+        values: Tensor,
+        sigma: Tensor,
+        generator: torch.Generator,
+        again: Tensor | None = None,
+        counting: Counting | None = None,
+    ) -> "Noisy":
+        """Draw what is random, on the device of the signals; a sigma that is a number or ``(batch,)`` is spread out.
+
+        With `counting` noise is that of counting, and `sigma` what a denoiser is told of it.
+        """
         shape = (len(values), 1, *values.shape[2:])
         sigma = (sigma.view(-1, *(1,) * (values.ndim - 1)) if sigma.ndim < 2 else sigma).expand(shape)
         normal = torch.randn(values.shape, generator=generator, dtype=values.dtype, device=values.device)
         uniform = torch.rand(shape, generator=generator, dtype=values.dtype, device=values.device)
-        return cls(values, sigma, normal, uniform, again)
+        if counting is None:
+            return cls(values, sigma, normal, uniform, sigma * normal, sigma.square(), again)
+        more = counting.parted(values, 1 / (1 + ALPHA**2), normal, generator)
+        return cls(values, sigma, normal, uniform, more, counting.unbiased_variance(values), again)
 
     def to(self, device: torch.device) -> "Noisy":
         """Return it on a device."""
@@ -110,21 +144,40 @@ def noise2noise(denoise: Denoise, noisy: Noisy) -> Tensor:
 
 def recorrupted(denoise: Denoise, noisy: Noisy) -> Tensor:
     """Return the error of what sees more noise against what has noise of its own."""
-    more = noisy.sigma * noisy.normal
-    estimate = denoise(noisy.values + ALPHA * more, noisy.sigma * (1 + ALPHA**2) ** 0.5)
-    return squared_error(estimate.float(), noisy.values - more / ALPHA, noisy.level)
+    estimate = denoise(noisy.values + ALPHA * noisy.more, noisy.sigma * (1 + ALPHA**2) ** 0.5)
+    return squared_error(estimate.float(), noisy.values - noisy.more / ALPHA, noisy.level)
 
 
 def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
     """Return Stein's unbiased estimate of the squared error, the divergence along one random probe."""
+    estimate, along = _moved(denoise, noisy)
+    return _mean((estimate - noisy.values).square() - noisy.variance + 2 * along) * _unit(noisy)
+
+
+def unsure(denoise: Denoise, noisy: Noisy) -> Tensor:
+    """Return the distance to what was seen, of the answer without what goes with the noise as a whole."""
+    estimate, along = _moved(denoise, noisy)
+    share = _mean(along) / _mean(noisy.variance.expand_as(along))
+    return _mean((estimate - noisy.values).square()) * (1 + share.square()) / (1 - share).square() * _unit(noisy)
+
+
+def _moved(denoise: Denoise, noisy: Noisy) -> tuple[Tensor, Tensor]:
+    """Return an answer, and σ² ∂φ/∂y of every component along one random probe."""
     probe = noisy.sigma * noisy.normal
     with torch.autocast(probe.device.type, enabled=False):  # the step is finer than half precision tells
         estimate = denoise(noisy.values, noisy.sigma)
         moved = denoise(noisy.values + STEP * probe, noisy.sigma)
-    divergence = (probe * (moved - estimate) / STEP).flatten(1).mean(1)
-    square = (estimate - noisy.values).square().flatten(1).mean(1) - noisy.level.square()
-    unit = squared_error(torch.ones_like(probe), torch.zeros_like(probe), noisy.level)
-    return (square + 2 * divergence) * unit
+    return estimate, probe * (moved - estimate) / STEP * (noisy.variance / noisy.sigma.square().clamp(min=1e-12))
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.flatten(1).mean(1)
+
+
+def _unit(noisy: Noisy) -> Tensor:
+    """Return what squares are multiplied by to be in units of `squared_error`, ``(batch,)``."""
+    one = torch.ones_like(noisy.sigma)
+    return squared_error(one, torch.zeros_like(one), noisy.level)
 
 
 def neighbours(denoise: Denoise, noisy: Noisy) -> Tensor:
@@ -163,6 +216,7 @@ NOISY: Mapping[str, Loss] = {
     "noise2noise": noise2noise,
     "recorrupted": recorrupted,
     "sure": sure,
+    "unsure": unsure,
     "neighbours": neighbours,
     "blind-spot": blind_spot,
 }

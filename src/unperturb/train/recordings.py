@@ -5,7 +5,6 @@ Stein's formula or against a second shot (`unperturb.train.noisy`): that estimat
 has begun to learn the noise by heart.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from unperturb.errors import TrainingError
 from unperturb.model.denoiser import Denoiser
+from unperturb.model.stabilise import Counting
 from unperturb.train.noisy import Noisy, sure
 from unperturb.train.objective import FLOOR
 
@@ -61,11 +61,14 @@ class Recordings:
         ``(1, height, width)`` each: the standard deviation of their noise.
     again
         Second shots, one a plane; empty where there are none.
+    counting
+        Their noise, where it is that of counting, in the units of the planes.
     """
 
     planes: tuple[NDArray[np.float32], ...]
     sigmas: tuple[NDArray[np.float32], ...]
     again: tuple[NDArray[np.float32], ...] = ()
+    counting: Counting | None = None
 
     def __post_init__(self) -> None:
         if not all(map(large_enough, self.planes)):
@@ -92,7 +95,8 @@ class Recordings:
     def estimated_error(self, denoiser: Denoiser) -> Estimate:
         """Return the mean squared error on what is not learned from, estimated without clean values.
 
-        It can be below nothing. It is off where noise is not as told, or, without second shots, not Gaussian.
+        It can be below nothing. It is off where noise is not as told, or, without second shots, neither Gaussian nor
+        that of counting.
         """
         device = next(denoiser.parameters()).device
         found = []
@@ -105,22 +109,21 @@ class Recordings:
                 again = torch.from_numpy(self.again[index][kept]).to(device)
                 found.append([float((denoiser(values, sigma) - again).square().mean()) - variance] * 3)
             else:
-                error = _by_probes(denoiser, values, sigma) * (variance + FLOOR**2)
+                error = self._by_probes(denoiser, values, sigma) * (variance + FLOOR**2)
                 # Of Stein's estimate, what goes with the variance; the rest is the distance to what was seen.
                 rest = float((denoiser(values, sigma) - values).square().mean())
                 found.append([error, *(rest + share * (error - rest) for share in (1 - DOUBT, 1 + DOUBT))])
         return Estimate(*np.mean(found, 0).tolist())
 
+    def _by_probes(self, denoiser: Denoiser, values: Tensor, sigma: Tensor) -> float:
+        generator = torch.Generator(values.device).manual_seed(0)
+        probes = [Noisy.of(values, sigma, generator, counting=self.counting) for _ in range(PROBES)]
+        return float(np.mean([float(sure(denoiser, probe)) for probe in probes]))
+
     @property
     def noise(self) -> float:
         """The mean square of the noise."""
         return float(np.mean([np.square(sigma).mean() for sigma in self.sigmas]))
-
-
-def _by_probes(denoiser: Denoiser, values: Tensor, sigma: Tensor) -> float:
-    generator = torch.Generator(values.device).manual_seed(0)
-    probes: Sequence[Noisy] = [Noisy.of(values, sigma, generator) for _ in range(PROBES)]
-    return float(np.mean([float(sure(denoiser, probe)) for probe in probes]))
 
 
 def large_enough(plane: NDArray[np.float32]) -> bool:

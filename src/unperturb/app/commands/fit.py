@@ -97,7 +97,7 @@ from unperturb.app.progress import progress_line
 @click.option(
     "--objective",
     type=click.Choice(
-        ["squared", "absolute", "auto", "noise2noise", "recorrupted", "sure", "neighbours", "blind-spot"]
+        ["squared", "absolute", "auto", "noise2noise", "recorrupted", "sure", "unsure", "neighbours", "blind-spot"]
     ),
     default=None,
     help="What to make small: the squared error (the model becomes the posterior mean) or the absolute (the median); of "
