@@ -22,7 +22,7 @@ from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Card, Conditioned, Denoiser
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.filling import filled
-from unperturb.model.given import BLIND, ELSEWHERE, ERRORS, show
+from unperturb.model.given import BLIND, ELSEWHERE, ERRORS, ROUGH, show
 from unperturb.model.network import NetworkSettings, UNetSettings, VectorNetSettings
 from unperturb.model.spec import parse
 from unperturb.train.fit import fit
@@ -187,7 +187,33 @@ def test_noise_is_the_error_of_what_was_observed_where_it_is_known():
     assert torch.equal(told, torch.where(mask, sigma.view(2, 1, 1, 1), plain))
 
 
-def test_where_nothing_is_erased_the_error_is_what_is_usual_elsewhere():
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("sigma", [0.05, 0.2])
+def test_where_nothing_is_erased_the_flattest_places_tell_how_strong_noise_is(axes, sigma):
+    """Texture and clipped places say nothing of it. Breaks: the mean over all places; clipped places looked at."""
+    shape = {1: (4000,), 2: (96, 90), 3: (28, 28, 100)}[axes]
+    clean = 1 + 0.3 * torch.sign(normal(2, 1, *shape))  # texture
+    clean[..., shape[-1] // 4 :] = 1.2
+    seen = clean + sigma * normal(2, 1, *shape)
+    seen[..., shape[-1] // 2 :] = seen[..., shape[-1] // 2 :].clamp(max=0.9)  # most of it at white
+    seen[..., -(shape[-1] // 4) :] = 0.9
+    found = show(seen).error
+    told = found.flatten(1)[:, 0]
+    assert torch.equal(found, told.view(2, *(1,) * (axes + 1)).expand(2, 1, *shape))
+    assert ((told > 0.15 * sigma) & (told < 1.1 * sigma)).all()
+    torch.testing.assert_close(show(3 * seen).error, 3 * found)
+
+
+def test_roughness_has_an_end_to_both_sides():
+    flat = torch.ones(1, 1, 64, 64)
+    low, high = (limit * show(flat).scale for limit in ROUGH)
+    assert (show(flat).error == low).all()
+    rough = 1 + 100 * normal(1, 1, 64, 64).sign()
+    assert (show(rough).error <= ROUGH[1] * show(rough).scale).all()
+    assert low < high
+
+
+def test_where_nothing_tells_the_error_is_what_is_usual_elsewhere():
     """Break: 0, and with it an answer that is y."""
     seen = show(normal(2, 1, 8, 8), torch.ones(2, 1, 8, 8, dtype=torch.bool))
     torch.testing.assert_close(seen.error, (ELSEWHERE * seen.scale).view(2, 1, 1, 1).expand(2, 1, 8, 8))

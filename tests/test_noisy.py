@@ -488,8 +488,8 @@ def test_counts_are_told_of_in_the_units_that_are_learned_in(tmp_path, shots, ru
     monkeypatch.setattr(
         adapt, "fit", lambda state, draw, **options: (told.append(draw), fit(state, draw, **options))[1]
     )
-    code, _, words = run("fit", "--noisy", shots[0] / "0.tif", "-o", tmp_path / "m.safetensors", "--steps", 2, "--noise",
-                         SPEC, "--network", "tiny", "--batch", 1, "--patch-size", 32)  # fmt: skip
+    code, _, words = run("fit", "--noisy", shots[0] / "0.tif", "-o", tmp_path / "m.safetensors", "--steps", 2,
+                         "--noise", SPEC, "--network", "tiny", "--batch", 1, "--patch-size", 32)  # fmt: skip
     assert code == 0, words
     top = np.quantile(np.abs(tifffile.imread(shots[0] / "0.tif")), 0.999)
     assert (told[0].counting.gain, told[0].counting.read) == pytest.approx((0.02 / top, 0.02 / top), rel=1e-5)

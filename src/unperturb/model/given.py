@@ -6,6 +6,9 @@ is measured where it is known: the pattern of holes is moved, more of y taken aw
 network looks at an image twice: its first answer is the filling of its second look, so that what is near the edge of a
 hole by then can help what is further in.
 
+Where nothing was erased, what was done is for the network to find out, and how rough an image is where it is flattest
+stands for the error: a network sees a part of it at a time, and cannot tell by itself what is noise and what texture.
+
 All of it is homogeneous: where y is multiplied by a number, values, scale and error are, and the mask is what it was.
 """
 
@@ -14,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from unperturb.errors import UsageError
 from unperturb.model.filling import filled
@@ -25,7 +29,13 @@ ERRORS = (0.04, 0.4)
 """Least and largest error of a filling, in units of the scale."""
 
 ELSEWHERE = 0.15
-"""The same where nothing of an image is erased, and its perturbation is another."""
+"""The same where nothing tells."""
+
+ROUGH = (0.01, 0.4)
+"""Least and largest roughness, which stands for the error where nothing is erased, in the same units."""
+
+NEAR, CELL, FLAT = 5, 8, 0.1
+"""Of roughness: a value is compared with so many around it, in cells of so many, and the flattest share says it."""
 
 MOVES = (0.382, 0.146)
 """Shares of the length of every axis by which patterns of holes are moved."""
@@ -122,10 +132,32 @@ def show(values: Tensor, mask: Tensor | None = None, sigma: Tensor | None = None
     return Given(seen if mask is None else fill(seen, observed), observed.to(values), scale, error)
 
 
+def _roughness(values: Tensor, scale: Tensor) -> Tensor:
+    """Return how far values are from the mean around them, where they are flattest: ``(batch,)``.
+
+    Where noise is added that is how strong it is, as far as neighbours do not have it in common; where an image was
+    blurred it is little. A network learns what it means of its own perturbation. It sees a part of an image at a time,
+    and what is noise and what is texture the flat parts elsewhere say. Cells without any variation (clipped ones) say
+    nothing.
+    """
+    axes = values.ndim - 2
+    if min(values.shape[2:]) < NEAR + CELL - 1:
+        return ELSEWHERE * scale
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[axes - 1]
+    edge = NEAR // 2
+    middle = values[(slice(None), slice(None), *(slice(edge, -edge),) * axes)]
+    square = (middle - pool(values, NEAR, 1)).square().mean(1, keepdim=True)
+    cells = pool(square, CELL).flatten(1).sqrt()
+    low, high = (share * scale for share in ROUGH)
+    flattest = cells.masked_fill(cells < 1e-4 * scale[:, None], torch.nan).nanquantile(FLAT, 1)
+    return torch.where(flattest.isnan(), low, flattest).clamp(low, high)
+
+
 def _error(seen: Tensor, observed: Tensor, scale: Tensor, fill: Fill) -> Tensor:
     """Return how far off values that were not observed, or are of unknown noise, may be: ``(batch,)``."""
-    if observed.all():
-        return ELSEWHERE * scale
+    whole = observed.flatten(1).all(1)
+    if whole.all():
+        return _roughness(seen, scale)
     square, count = torch.zeros_like(scale), torch.zeros_like(scale)
     axes = tuple(range(2, observed.ndim))
     for share in MOVES:
@@ -135,4 +167,5 @@ def _error(seen: Tensor, observed: Tensor, scale: Tensor, fill: Fill) -> Tensor:
         square += gap.square().flatten(1).sum(1)
         count += tested.flatten(1).sum(1)
     low, high = (share * scale for share in ERRORS)
-    return torch.where(count > 0, (square / count.clamp(min=1)).sqrt(), ELSEWHERE * scale).clamp(low, high)
+    found = torch.where(count > 0, (square / count.clamp(min=1)).sqrt(), ELSEWHERE * scale).clamp(low, high)
+    return torch.where(whole, _roughness(seen, scale), found)
