@@ -9,6 +9,7 @@ import tifffile
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter, uniform_filter
+from skimage import data
 
 from unperturb.app.diagnosing import advice_on, diagnose_files, specified
 from unperturb.app.diagnosis_report import diagnosis_page
@@ -313,3 +314,12 @@ def test_the_command_tells_writes_and_refuses(run, tmp_path):
     code, out, _ = run("diagnose", tmp_path / "in", "--json")
     assert {"spec", "sigma", "gain", "read", "correlated", "clipped"} <= json.loads(out).keys()
     assert run("diagnose", tmp_path / "none")[0] == 2
+
+
+def test_what_compression_left_without_any_high_frequency_is_told_without_a_warning():
+    """Break: a variance of nothing that is divided by."""
+    clean = torch.from_numpy(data.coffee()[:400].astype(np.float32) / 255).permute(2, 0, 1)[None]
+    seen = parse("camera:iso=1600 + jpeg:quality=90")(clean, torch.Generator().manual_seed(0)).values[0].numpy()
+    found = measure_noise(list((255 * seen).round() / 255), [], step=1 / 255)
+    assert math.isfinite(found.sigma.value)
+    assert math.isfinite(found.gain.value)

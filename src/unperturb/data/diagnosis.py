@@ -42,6 +42,7 @@ _ONE_BRIGHTNESS: Final = 1e-5
 
 _BINS: Final = 16
 _STEP: Final = 1.3
+_NOTHING: Final = 1e-60  # a variance, and its square is still a number: compression can leave no high frequency at all
 _LEAST: Final = 150
 """Patches that a group of like brightness holds, or it says nothing."""
 
@@ -220,7 +221,7 @@ def _fitted(patches: Blocks) -> _Fit:
     gain, intercept = 0.0, 1.0
     for _ in range(_ROUNDS):
         expected = gain * patches.mean + intercept
-        least = 0.05 * float(np.abs(expected).mean())
+        least = 0.05 * float(np.abs(expected).mean()) + _NOTHING
         units = np.maximum(expected, least)
         floors = [_floor(patches, place, units[place]) for place in places]
         reached, whiteness = _reached(floors)
@@ -312,7 +313,8 @@ def _white_variance(patches: Blocks, place: NDArray[np.intp], units: Floats) -> 
 
 def _line(brightness: Floats, variance: Floats, count: Floats) -> tuple[float, float]:
     """Return slope and intercept; points are weighted by their precision, which goes by the fitted variance."""
-    expected = np.maximum(variance, 1e-2 * variance.mean() + 1e-300)
+    least = 1e-2 * float(variance.mean()) + _NOTHING
+    expected = np.maximum(variance, least)
     slope = intercept = 0.0
     for _ in range(3):
         weight = count / np.square(expected)
@@ -321,7 +323,7 @@ def _line(brightness: Floats, variance: Floats, count: Floats) -> tuple[float, f
         told = np.ptp(brightness) >= _ONE_BRIGHTNESS
         slope = float(np.sum(weight * (brightness - centre) * variance)) / spread if told else 0.0
         intercept = float(np.average(variance, weights=weight)) - slope * float(centre)
-        expected = np.maximum(intercept + slope * brightness, 1e-2 * variance.mean() + 1e-300)
+        expected = np.maximum(intercept + slope * brightness, least)
     return slope, intercept
 
 
