@@ -299,3 +299,18 @@ def test_a_recipe_sets_options_and_the_command_line_wins(run, tmp_path):
 def test_import_loads_no_torch_and_progress_is_not_on_stdout():
     code = "import sys, unperturb; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_strength_takes_away_a_share(run, model, tmp_path):
+    """Break: the share that is left for the share that is taken."""
+    picture(tmp_path / "a.png", mode="L")
+    seen = np.asarray(opened(tmp_path / "a.png"), float)
+    found = {}
+    for strength in ("0", "0.25", "1"):
+        target = tmp_path / f"{strength}.png"
+        assert run("restore", tmp_path / "a.png", "--model", model, "--strength", strength, "-o", target)[0] == 0
+        found[strength] = np.asarray(opened(target), float)
+    assert np.array_equal(found["0"], seen)
+    assert np.abs(found["0.25"] - (0.75 * seen + 0.25 * found["1"])).max() <= 1
+    code, _, told = run("restore", tmp_path / "a.png", "--missing", "#000000", "--strength", "0.5")
+    assert (code, "--strength is of noise" in told) == (2, True)

@@ -1,5 +1,6 @@
 """`unperturb fit`: train a denoiser on images or signals."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
     model is tuned to one recording, in minutes.
     """
     from unperturb.app.training import run_training
+    from unperturb.errors import UsageError
     from unperturb.model.machine import choose_device, keep_freed_memory
     from unperturb.train.processes import processes
 
@@ -163,7 +165,12 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
     given = {name for name in options if source(name) is not ParameterSource.DEFAULT}
     chosen = choose_device(device)
     with processes(chosen) as team, progress_line("training", silent=not team.leads) as show:
-        summary = run_training(data, output, chosen, precision, options, given, show, team)
+        try:
+            summary = run_training(data, output, chosen, precision, options, given, show, team)
+        except UsageError:  # all processes say it; once is enough
+            if team.leads:
+                raise
+            sys.exit(2)
     if not team.leads:
         return
     if as_json:

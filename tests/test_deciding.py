@@ -1,0 +1,94 @@
+"""Which bundled model fits a file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from unperturb.app import observing
+from unperturb.app.deciding import Decision, decide, is_photograph
+from unperturb.data.recording import Recording, read, write
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import UNetSettings
+from unperturb.model.spec import parse
+
+SCENES = {"astronaut": data.astronaut()[:448], "coffee": data.coffee()[:400], "chelsea": data.chelsea()}
+
+
+def shot(path: Path, scene: str, spec: str | None) -> tuple[Path, Recording]:
+    """Write a photograph under a perturbation, and return its file and what is in it."""
+    clean = torch.from_numpy(SCENES[scene].astype(np.float32) / 255).permute(2, 0, 1)[None]
+    seen = clean if spec is None else parse(spec)(clean, torch.Generator().manual_seed(0)).values
+    levels = (255 * seen[0].permute(1, 2, 0).numpy()).round().clip(0, 255).astype(np.uint8)
+    write(Recording(levels, "YXC", path.suffix[1:].replace("jpg", "jpeg")), path)
+    return path, read(path)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize(
+    ("spec", "model"),
+    [
+        ("gaussian:sigma=0.03", "natural"),
+        ("gaussian:sigma=0.15", "natural"),
+        ("camera:iso=1600,reduction=1", "photo"),
+        ("camera:iso=6400 + jpeg:quality=90", "photo"),
+    ],
+)
+def test_white_noise_is_for_natural_and_that_of_a_camera_for_photo(tmp_path, scene, spec, model):
+    """Break: whiteness taken the other way round."""
+    suffix = "jpg" if "jpeg" in spec else "png"
+    assert decide(*shot(tmp_path / f"shot.{suffix}", scene, spec)).model == model
+
+
+def test_what_compression_has_left_is_for_photo_unless_its_noise_is_white(tmp_path):
+    """Break: every JPEG for photo."""
+    assert decide(*shot(tmp_path / "clean.jpg", "astronaut", None)).model == "photo"
+    assert decide(*shot(tmp_path / "noisy.png", "astronaut", "jpeg:quality=80 + gaussian:sigma=0.1")).model == "natural"
+
+
+@pytest.mark.parametrize(
+    ("values", "axes", "kind", "expected"),
+    [
+        (np.zeros((9, 9, 3), np.uint8), "YXC", "png", True),
+        (np.zeros((9, 9, 3), np.uint16), "YXC", "tiff", True),
+        (np.zeros((9, 9), np.uint8), "YX", "jpeg", True),
+        (np.zeros((9, 9), np.uint16), "YX", "tiff", False),
+        (np.zeros((9, 9, 3), np.float32), "YXC", "tiff", False),
+        (np.zeros((2, 9, 9), np.uint8), "CYX", "tiff", False),
+    ],
+)
+def test_only_finished_photographs_have_gone_through_a_camera(values, axes, kind, expected):
+    """Recordings of microscopes keep natural. Break: every file a photograph."""
+    assert is_photograph(Recording(values, axes, kind)) is expected
+
+
+def test_what_is_too_small_to_tell_keeps_natural(tmp_path):
+    write(Recording(np.zeros((12, 12, 3), np.uint8), "YXC", "png"), tmp_path / "small.png")
+    assert decide(tmp_path / "small.png", read(tmp_path / "small.png")).model == "natural"
+
+
+def test_restore_says_which_model_and_why_and_does_not_choose_where_something_is_told(tmp_path, run, monkeypatch):
+    """Breaks: a choice in spite of --sigma or --model; nothing said."""
+    chosen = []
+
+    def choice(path: Path, recording: Recording) -> Decision:
+        chosen.append((path.name, recording.is_colour))
+        return Decision("natural", "because")
+
+    monkeypatch.setattr(observing, "decide", choice)
+    shot(tmp_path / "a.png", "chelsea", None)
+    code, _, told = run("restore", tmp_path / "a.png", "-o", tmp_path / "out", "--tile", "256")
+    assert (code, chosen) == (0, [("a.png", True)])
+    assert "a.png: by natural: because" in told
+    for options in (("--sigma", 2), ("--model", "natural"), ("--noise", "gaussian:sigma=0.01")):
+        assert run("restore", tmp_path / "a.png", "-o", tmp_path / "out", "--overwrite", *options)[0] == 0
+    assert len(chosen) == 1
+
+
+def test_a_decision_has_its_model(monkeypatch):
+    monkeypatch.setattr(
+        "unperturb.app.deciding.load", lambda name: Denoiser(Card(UNetSettings(widths=(4,)), name=name))
+    )
+    assert Decision("other", "").denoiser.card.name == "other"
