@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from unperturb.app.adapting import choose
@@ -495,6 +496,9 @@ def test_counts_are_told_of_in_the_units_that_are_learned_in(tmp_path, shots, ru
     assert (told[0].counting.gain, told[0].counting.read) == pytest.approx((0.02 / top, 0.02 / top), rel=1e-5)
 
 
+STACKED = f"gaussian:sigma={100 / 65535:.6f}"
+
+
 def _stack(path, clean, moves, *, axes="TYX", sigma=0.1):
     """Write frames of a thing that moves down by so many pixels, under noise, in two channels where there are such."""
     generator = np.random.default_rng(6)
@@ -508,12 +512,11 @@ def _stack(path, clean, moves, *, axes="TYX", sigma=0.1):
 def test_frames_that_show_the_same_are_shots_of_it(tmp_path, shots, run, axes):
     """Each is learned from against the next, and the other way round, a channel at a time."""
     _stack(tmp_path / "stack.tif", shots[1], (0, 0, 0), axes=axes)
-    read = read_shots((tmp_path / "stack.tif",), ())
+    read = read_shots((tmp_path / "stack.tif",), ()).looked_at(parse(STACKED), correlated=False)
     channels = 2 if "C" in axes else 1
-    assert (len(read.firsts), read.paired) == (4 * channels, True)
-    assert read.moved < 0.02
-    for number, (one, other) in enumerate(zip(read.firsts, read.seconds, strict=True)):
-        assert one is read.seconds[number ^ 1]
+    assert (len(read.firsts), len(read.pairs), read.apart) == (3 * channels, 4 * channels, 0)
+    for number, (one, other) in enumerate(read.pairs):
+        assert (one is read.pairs[number ^ 1][1], other is read.pairs[number ^ 1][0]) == (True, True)
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.3
         assert abs(one.mean() - other.mean()) < 0.001
     code, told, words = run("fit", "--noisy", tmp_path / "stack.tif", "-o", tmp_path / "m.safetensors", "--steps", 2,
@@ -524,19 +527,67 @@ def test_frames_that_show_the_same_are_shots_of_it(tmp_path, shots, run, axes):
     assert any("frames that follow each other show the same" in sentence for sentence in summary["told"])
 
 
-def test_frames_in_which_something_moves_are_none(tmp_path, shots, run):
-    """Break: not to look."""
-    _stack(tmp_path / "stack.tif", shots[1], (0, 3, 6), sigma=0.03)
-    read = read_shots((tmp_path / "stack.tif",), ())
-    assert (len(read.firsts), read.paired) == (3, False)
-    assert read.moved > 0.05
-    found = choose((tmp_path / "stack.tif",), (), read, "gaussian:sigma=0.1", "auto", adapting=False)
+def _things(shots, kind):
+    """Return six frames that are not shots of the same, and the noise that they are said to have."""
+    generator = np.random.default_rng(7)
+    white = generator.normal(0, 0.03, (6, *shots[1].shape))
+    if kind == "moving":
+        return np.stack([np.roll(shots[1], 3 * number, 0) for number in range(6)]) + white
+    if kind == "other things":
+        return gaussian_filter(generator.normal(0, 1, white.shape), (0, 2, 2)) + white
+    same = shots[1] + np.broadcast_to(white[:1], white.shape)
+    return same if kind == "copies" else np.stack([(shots[1] + white)[number // 4 : 5].mean(0) for number in range(6)])
+
+
+@pytest.mark.parametrize("kind", ["moving", "other things", "copies", "means"])
+def test_frames_that_are_not_shots_of_the_same_are_recordings_by_themselves(tmp_path, shots, run, kind):
+    """Breaks: not to look; shifts alone; no lower end of how much they differ."""
+    tifffile.imwrite(tmp_path / "stack.tif", _things(shots, kind).astype(np.float32), metadata={"axes": "TYX"})
+    file, told = (tmp_path / "stack.tif",), "gaussian:sigma=0.03"
+    found = choose(file, (), read_shots(file, ()), told, "auto", adapting=False)
     assert found.objective == "recorrupted"
-    assert "frames differ by more than noise" in found.told[0]
-    code, _, words = run("fit", "--noisy", tmp_path / "stack.tif", "-o", tmp_path / "m.safetensors", "--objective",
-                         "noise2noise")  # fmt: skip
-    assert (code, "something changes between the frames" in words) == (2, True)
+    assert "of the frames that follow each other differ by more, or by less, than noise" in found.told[0]
+    code, _, words = run("fit", "--noisy", *file, "-o", tmp_path / "m.safetensors", "--objective", "noise2noise",
+                         "--noise", told)  # fmt: skip
+    assert (code, "noise2noise would blur or keep it" in words) == (2, True)
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_cut_in_a_stack_and_what_has_no_second_shot_are_left_out(tmp_path, shots):
+    """Break: a few pairs looked at for all."""
+    generator = np.random.default_rng(8)
+    scenes = [shots[1]] * 5 + [shots[1][::-1]] * 5
+    frames = np.stack(scenes) + generator.normal(0, 0.03, (10, *shots[1].shape))
+    tifffile.imwrite(tmp_path / "stack.tif", frames.astype(np.float32), metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "single.tif", frames[0].astype(np.float32))
+    files = (tmp_path / "stack.tif", tmp_path / "single.tif")
+    found = choose(files, (), read_shots(files, ()), "gaussian:sigma=0.03", "auto", adapting=False)
+    assert (found.objective, len(found.shots.pairs), found.shots.left_out) == ("noise2noise", 16, 1)
+    assert found.told[-1] == "1 of 11 planes have no second shot, and are left out"
+
+
+def test_a_gray_frame_among_colour_stays_in_colour(tmp_path, shots):
+    colour = np.repeat(shots[1][None, ..., None], 3, -1).repeat(3, 0) + np.random.default_rng(9).normal(
+        0, 0.03, (3, 200, 160, 3)
+    )
+    colour[1] = colour[1, ..., :1]
+    tifffile.imwrite(tmp_path / "stack.tif", colour.astype(np.float32), photometric="rgb", metadata={"axes": "TYXS"})
+    assert {plane.shape for plane in read_shots((tmp_path / "stack.tif",), ()).firsts} == {(3, 200, 160)}
+
+
+def test_a_run_that_was_stopped_at_its_beginning_is_taken_up_again(tmp_path):
+    """Break: the line of the beginning taken out of the log."""
+    settings = FitSettings("gaussian:sigma=0.1", TINY, steps=4, batch=1, rate=3e-3, patch_size=32, objective="sure")
+    begun = learn_noisy(settings, flat(1), RunFiles(tmp_path / "m.safetensors"), replace(HABITS, checkpoint=1e9))
+    for report in begun:
+        if report.steps == 1:
+            break
+    begun.close()
+    reports = list(learn_noisy(settings, flat(1), RunFiles(tmp_path / "m.safetensors"), HABITS, resume=True))
+    assert reports[-1].steps == 4
+    assert len((tmp_path / "m.log.jsonl").read_text().splitlines()) == 3
+    list(learn_noisy(settings, flat(1), RunFiles(tmp_path / "m.safetensors"), HABITS))
+    assert len((tmp_path / "m.log.jsonl").read_text().splitlines()) == 3, "a new run has a log of its own"
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,18 @@ def test_one_that_was_told_to_end_says_so_before_anything_is_changed():
         told.add(0.0, [torch.zeros(1)])
 
 
+def test_all_processes_know_when_they_are_not_alike(tmp_path):
+    """Break: the first alone compared, with itself."""
+    script = tmp_path / "ask.py"
+    script.write_text(
+        "import torch\nfrom unperturb.train.processes import processes\n"
+        "with processes(torch.device('cpu')) as team:\n"
+        "    print(team.alike(7, torch.device('cpu')), team.alike(team.rank, torch.device('cpu')), flush=True)\n"
+    )
+    done = subprocess.run([*TWO, str(script)], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["True", "False"] * 2
+
+
 def test_two_processes_learn_as_one_does(pictures, tmp_path):
     """Break: gradients of this process alone; the mean of the processes in place of the sum; moments of a share."""
     loss = {}

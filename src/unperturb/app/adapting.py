@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.app.diagnosing import diagnose_files, noise_of, white_noise
-from unperturb.app.shots import Planes, Shots, read_shots
+from unperturb.app.shots import Shots, read_shots
 from unperturb.errors import UsageError
 from unperturb.infer.observe import observe
 from unperturb.model.checkpoint import load
@@ -28,12 +28,11 @@ Show = Callable[[int, int, str], None]
 ADAPTING = {"steps": 120, "rate": 1e-3, "warmup": 5, "decay": 0.5, "average": 0.9, "validate": 10}
 """What is taken where an option is left out and there is a model to begin with: a few gains to tune, in minutes."""
 
-
 SMOOTH = 3.0
 """Pixels over which the strength of the noise is taken to change."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Choice:
     """What is learned by, and why.
 
@@ -43,12 +42,15 @@ class Choice:
         What the recordings have.
     objective
         One of `unperturb.train.noisy`.
+    shots
+        What is learned from.
     told
         In words: the noise, the objective, and what is to be warned of.
     """
 
     noise: Perturbation
     objective: str
+    shots: Shots
     told: tuple[str, ...]
 
 
@@ -88,34 +90,38 @@ def choose(
         process = noise_of(noise)
         if isinstance(process, Gaussian) and process.sigma == 0:
             raise UsageError("noise of strength 0 is none: there is nothing to learn from")
+    shots = shots.looked_at(process, correlated=correlated)
     if objective == "auto":
         objective, why = _fitting(process, shots, adapting=adapting)
         told.append(f"objective: {objective}, as {why}")
     if objective not in NOISY:
         raise UsageError(f"of noisy data the objective is auto, {', '.join(NOISY)}; got {objective!r}")
-    if objective == "noise2noise" and shots.moved is not None and not shots.paired:
-        raise UsageError(
-            f"something changes between the frames, by {shots.moved:.0%} of their noise: noise2noise would blur it; "
-            "leave the objective to auto"
-        )
-    warning = check_noisy(objective, paired=shots.paired, correlated=correlated)
-    if not shots.paired:
+    if objective == "noise2noise" and shots.apart and not shots.pairs:
+        raise UsageError(f"{_apart(shots.apart)}: noise2noise would blur or keep it; leave the objective to auto")
+    warning = check_noisy(objective, paired=bool(shots.pairs), correlated=correlated)
+    if objective == "noise2noise" and shots.left_out:
+        told.append(f"{shots.left_out} of {len(shots.firsts)} planes have no second shot, and are left out")
+    if not (objective == "noise2noise" or shots.seconds):
         told.append(
             "from one shot the estimate is as good as what is known of the noise: compare with --noise before you keep "
             "the model"
         )
-    return Choice(process, objective, (*told, *([] if warning is None else [warning])))
+    return Choice(process, objective, shots, (*told, *([] if warning is None else [warning])))
 
 
 def _fitting(noise: Perturbation, shots: Shots, *, adapting: bool) -> tuple[str, str]:
     """Return an objective that fits, and why."""
-    if shots.paired:
+    if shots.pairs:
         still = "frames that follow each other show the same"
-        return "noise2noise", "there are two shots of each" if shots.moved is None else still
+        return "noise2noise", still if shots.follow and not shots.seconds else "there are two shots of each"
     why = "there is one shot of each, with noise of known strength"
-    if shots.moved is not None:
-        why = f"frames differ by more than noise, {shots.moved:.0%} of it, and {why}"
+    if shots.apart:
+        why = f"{_apart(shots.apart)}, and {why}"
     return "sure" if adapting and counting(noise) is None else "recorrupted", why
+
+
+def _apart(share: float) -> str:
+    return f"{share:.0%} of the frames that follow each other differ by more, or by less, than noise"
 
 
 def run_noisy(
@@ -151,12 +157,11 @@ def run_noisy(
     choice = choose(data, again, shots, options["noise"], options["objective"], adapting=start is not None)
     for sentence in choice.told:
         show(0, 1, sentence)
-    seconds = shots.seconds if choice.objective == "noise2noise" else ()
-    recordings = _recordings(shots.firsts, seconds, choice.noise, start or load("natural"))
+    recordings = _recordings(choice, start or load("natural"))
     settings = _settings(recordings, choice, options, start)
     card = {
         "name": options["name"] or output.stem,
-        "description": options["description"] or _described(len(recordings.planes)),
+        "description": options["description"] or _described(recordings.count),
         "data": options["data_note"],
         "licence": options["licence"],
     }
@@ -212,15 +217,23 @@ def _settings(recordings: Recordings, choice: Choice, options: dict[str, Any], s
     )
 
 
-def _recordings(firsts: Planes, seconds: Planes, noise: Perturbation, denoiser: Denoiser) -> Recordings:
-    """Tell how strong the noise is everywhere in all planes."""
-    top = max(float(np.quantile(np.abs(plane), 0.999)) for plane in firsts) or 1.0
-    maps = {id(plane): plane for plane in firsts}  # frames come twice
-    sigmas = {key: _sigma_map(plane, noise, denoiser) / top for key, plane in maps.items()}
-    spreads = tuple(sigmas[id(plane)] for plane in firsts)
-    firsts, seconds = (tuple((plane / top).astype(np.float32) for plane in planes) for planes in (firsts, seconds))
+def _recordings(choice: Choice, denoiser: Denoiser) -> Recordings:
+    """Return what is learned from, of a range of about 1, and how strong the noise is everywhere in it."""
+    shots, noise = choice.shots, choice.noise
+    top = max(float(np.quantile(np.abs(plane), 0.999)) for plane in shots.firsts) or 1.0
+    firsts, seconds = shots.firsts, shots.seconds
+    if choice.objective == "noise2noise":
+        firsts, seconds = (tuple(pair[place] for pair in shots.pairs) for place in (0, 1))
+    each = {id(plane): plane for plane in (*firsts, *seconds)}  # frames come several times
+    scaled = {key: (plane / top).astype(np.float32) for key, plane in each.items()}
+    sigmas = {key: _sigma_map(each[key], noise, denoiser) / top for key in {id(plane) for plane in firsts}}
     counted = counting(noise)
-    return Recordings(firsts, spreads, seconds, None if counted is None else counted.scaled(1 / top))
+    return Recordings(
+        tuple(scaled[id(plane)] for plane in firsts),
+        tuple(sigmas[id(plane)] for plane in firsts),
+        tuple(scaled[id(plane)] for plane in seconds),
+        None if counted is None else counted.scaled(1 / top),
+    )
 
 
 def _sigma_map(plane: NDArray[np.float32], noise: Perturbation, denoiser: Denoiser) -> NDArray[np.float32]:

@@ -1,18 +1,25 @@
 """Noisy files as pairs of shots: with second ones that a person gives, or the frames of a stack that follow each other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from unperturb.data.frames import STILL, changed, frame_pairs
 from unperturb.data.recording import Index, check_finite, files_of, read
 from unperturb.errors import FileError, UsageError
+from unperturb.model.perturbation import Gaussian, Perturbation
+from unperturb.model.stabilise import counting
 from unperturb.train.recordings import NEEDED, large_enough
 
-LOOKED_AT = 12
-"""Pairs of frames in which it is looked whether something moved, spread evenly over all."""
+ALIKE = (0.7, 1.4)
+"""Half the variance of the difference of two frames, over that of the noise: less, and they have noise in common; more, and
+they show different things. Noise is known to a tenth or two."""
+
+ROUGHLY = 3.0
+"""The upper end of it where neighbours have noise in common: then its strength is known less well."""
 
 Planes = tuple[NDArray[np.float32], ...]
 
@@ -24,25 +31,71 @@ class Shots:
     Attributes
     ----------
     firsts
-        What is learned from.
+        All of them, each once.
     seconds
-        Second shots of the same, one a plane; empty where there are none.
-    moved
-        Of frames of a stack, how much changes from one to the next, as a share of their noise; None where they are not.
+        Second shots that were given, one a plane; empty where there are none.
+    follow
+        Which of the planes, by number, are frames of a stack that follow each other.
+    pairs
+        Two shots of the same, to learn one from the other.
+    apart
+        Share of the frames that follow each other and do not show the same; None where it was not looked at.
     """
 
     firsts: Planes
     seconds: Planes = ()
-    moved: float | None = None
+    follow: tuple[tuple[int, int], ...] = ()
+    pairs: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...] = ()
+    apart: float | None = None
 
     @property
-    def paired(self) -> bool:
-        """Whether there are two shots of each thing."""
-        return bool(self.seconds)
+    def left_out(self) -> int:
+        """How many planes are in no pair."""
+        return len(self.firsts) - len({id(plane) for plane, _ in self.pairs})
+
+    def looked_at(self, noise: Perturbation, *, correlated: bool) -> "Shots":
+        """Return it with pairs of the frames that follow each other and show the same, where most of them do.
+
+        Parameters
+        ----------
+        noise
+            What the planes have, in their units.
+        correlated
+            Whether neighbours have noise in common.
+        """
+        if self.seconds or not self.follow:
+            return self
+        frames = [(self.firsts[one], self.firsts[other]) for one, other in self.follow]
+        same = [pair for pair in frames if show_the_same(*pair, noise, correlated=correlated)]
+        apart = 1 - len(same) / len(frames)
+        pairs = tuple(way for one, other in same for way in ((one, other), (other, one))) if apart <= 0.5 else ()
+        return replace(self, pairs=pairs, apart=apart)
+
+
+def show_the_same(
+    first: NDArray[np.float32], second: NDArray[np.float32], noise: Perturbation, *, correlated: bool
+) -> bool:
+    """Whether noise alone, and each its own, is what is different in two planes ``(channel, height, width)``."""
+    if first.shape != second.shape or changed(first.mean(0), second.mean(0)) > STILL:
+        return False
+    low, high = ALIKE[0], ROUGHLY if correlated else ALIKE[1]
+    found = float(np.square(first - second, dtype=np.float64).mean() / 2)
+    expected = _variance(noise, (first + second) / np.float32(2))
+    return low * expected <= found <= high * expected
+
+
+def _variance(noise: Perturbation, values: NDArray[np.float32]) -> float:
+    """Return the mean variance of the noise of values."""
+    counted = counting(noise)
+    if counted is not None:
+        return float(counted.unbiased_variance(torch.from_numpy(values)).mean())
+    assert isinstance(noise, Gaussian)
+    assert isinstance(noise.sigma, float)
+    return noise.sigma**2
 
 
 def read_shots(data: tuple[Path, ...], again: tuple[Path, ...]) -> Shots:
-    """Read all planes of files, and pair them with second shots, or with the frames that follow them and show the same.
+    """Read all planes of files, and second shots of them.
 
     Raises
     ------
@@ -51,35 +104,32 @@ def read_shots(data: tuple[Path, ...], again: tuple[Path, ...]) -> Shots:
     UsageError
         Where second shots are not of the first.
     """
-    first = [_planes(file) for file in files_of(data)]
-    firsts = tuple(plane for planes, _ in first for plane in planes.values())
-    if again:
-        seconds = tuple(plane for file in files_of(again) for plane in _planes(file)[0].values())
-        if [plane.shape for plane in firsts] != [plane.shape for plane in seconds]:
-            raise UsageError("second shots are not of the size and number of the first; give two of each thing")
-        return Shots(firsts, seconds)
-    if not first or not all(pairs for _, pairs in first):
-        return Shots(firsts)
-    both = [(planes[one], planes[other]) for planes, pairs in first for one, other in pairs]
-    looked_at = [both[index] for index in sorted({round(at) for at in np.linspace(0, len(both) - 1, LOOKED_AT)})]
-    moved = float(np.mean([changed(one.mean(0), other.mean(0)) for one, other in looked_at]))
-    if moved > STILL:
-        return Shots(firsts, (), moved)
-    return Shots(
-        tuple(plane for pair in both for plane in pair), tuple(plane for pair in both for plane in pair[::-1]), moved
-    )
+    firsts: list[NDArray[np.float32]] = []
+    follow = []
+    for file in files_of(data):
+        planes, pairs = _planes(file)
+        number = {index: len(firsts) + place for place, index in enumerate(planes)}
+        firsts += planes.values()
+        follow += [(number[one], number[other]) for one, other in pairs]
+    if not again:
+        return Shots(tuple(firsts), follow=tuple(follow))
+    seconds = [plane for file in files_of(again) for plane in _planes(file)[0].values()]
+    if [plane.shape for plane in firsts] != [plane.shape for plane in seconds]:
+        raise UsageError("second shots are not of the size and number of the first; give two of each thing")
+    return Shots(tuple(firsts), tuple(seconds), pairs=tuple(zip(firsts, seconds, strict=True)))
 
 
 def _planes(file: Path) -> tuple[dict[Index, NDArray[np.float32]], list[tuple[Index, Index]]]:
     """Return the planes of a file, ``(channel, height, width)``, and which of them follow each other."""
     recording = read(file)
     check_finite(recording, file)
-    planes = {}
-    for index, plane in recording.planes():
-        channels = np.moveaxis(plane, -1, 0) if recording.is_colour else plane[None]
-        # A gray image stored as colour holds one noise three times.
-        channels = channels[:1] if (channels == channels[:1]).all() else channels
-        if not large_enough(channels):
-            raise FileError(f"{file} is too small to learn from: {NEEDED}")
-        planes[index] = channels.copy()
-    return planes, list(frame_pairs(recording))
+    planes = {
+        index: np.moveaxis(plane, -1, 0) if recording.is_colour else plane[None] for index, plane in recording.planes()
+    }
+    if not all(map(large_enough, planes.values())):
+        raise FileError(f"{file} is too small to learn from: {NEEDED}")
+    # A gray image stored as colour holds one noise three times.
+    gray = all((plane == plane[:1]).all() for plane in planes.values())
+    return {index: (plane[:1] if gray else plane).copy() for index, plane in planes.items()}, list(
+        frame_pairs(recording)
+    )

@@ -45,8 +45,10 @@ def frame_pairs(recording: Recording) -> Iterator[tuple[Index, Index]]:
 def changed(first: Plane, second: Plane) -> float:
     """Return the energy of what changed between two frames over that of the noise of one of them.
 
-    Of small shifts a third of it is found at least: fine detail is smoothed away. Of large ones it says that they are
-    large. It is about 0 where noise alone is different, white or not, and whatever its strength is where.
+    Of a small shift of a photograph a third or more is found: fine detail is smoothed away. What has nothing to do with
+    each other is not found: that shows in how much two frames differ. It is about 0 where noise alone is different,
+    whatever its strength is where, white or with neighbours in common; of noise over many pixels some is taken for a
+    change.
 
     Parameters
     ----------
@@ -79,8 +81,8 @@ def _explained(rest: Floats, slopes: list[Floats]) -> float:
 
 
 def _blocks(plane: Floats) -> Floats:
-    """Cut a plane into blocks, ``(block, pixel)``; what is left over at the ends is not looked at."""
-    rows, columns = (min(BLOCK, side) for side in plane.shape)
-    height, width = plane.shape[0] // rows, plane.shape[1] // columns
+    """Cut a plane into blocks of about `BLOCK`, ``(block, pixel)``; a few rows and columns at the ends may be left."""
+    height, width = (max(1, round(side / BLOCK)) for side in plane.shape)
+    rows, columns = plane.shape[0] // height, plane.shape[1] // width
     cut = plane[: height * rows, : width * columns].reshape(height, rows, width, columns)
     return cut.swapaxes(1, 2).reshape(height * width, rows * columns)

@@ -62,7 +62,8 @@ class Counting:
 
         Every count goes to the first of the two with the chance `share`, p = 1 / (1 + α²); their noise of reading is
         made independent by more of it. Exact where counts can be told from values, as they can where the noise of
-        reading is small beside `gain`; else uncorrelated.
+        reading is small beside `gain`; else uncorrelated, but for values of less than no count, which are taken for
+        none (a tenth of the noise is in common at a tenth of a count and as much read noise as a count).
 
         Parameters
         ----------

@@ -21,7 +21,7 @@ from unperturb.model.denoiser import Denoiser
 from unperturb.model.spec import parse
 from unperturb.train.fit import NoisyDraw, Progress, fit
 from unperturb.train.recordings import Estimate, Recordings
-from unperturb.train.run import Habits, RunFiles, cut_log
+from unperturb.train.run import NEVER, Habits, RunFiles, cut_log
 from unperturb.train.settings import FitSettings
 from unperturb.train.state import FitState
 
@@ -94,11 +94,11 @@ def learn_noisy(
         if resumed
         else FitState.start(settings, weights, habits.device)
     )
-    cut_log(files.log, state.step)
+    cut_log(files.log, state.step if resumed else NEVER)
     known = _known(files) if resumed else []
 
     def keep() -> None:
-        told = {"recordings": len(recordings.planes), "estimated error before": known[0].told}
+        told = {"recordings": recordings.count, "estimated error before": known[0].told}
         made = _finished(state, {**told, "estimated error": known[-1].told}).with_card(**(card or {}))
         save_model(made, files.model, dtype=torch.float16 if half else torch.float32)
 

@@ -52,6 +52,9 @@ ALPHA = 0.5
 STEP = 1e-2
 """Of the probe along which `sure` differentiates, in units of the noise."""
 
+SHARE = 0.9
+"""The most of the noise that `unsure` takes for going with it: beyond, hardly anything would be left to tell by."""
+
 TRUST = 2 / 3
 """Share of the difference of neighbours that is taken off: γ / (1 + γ) with γ = 2."""
 
@@ -157,7 +160,7 @@ def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
 def unsure(denoise: Denoise, noisy: Noisy) -> Tensor:
     """Return the distance to what was seen, of the answer without what goes with the noise as a whole."""
     estimate, along = _moved(denoise, noisy)
-    share = _mean(along) / _mean(noisy.variance.expand_as(along))
+    share = (_mean(along) / noisy.level.square().clamp(min=1e-12)).clamp(-SHARE, SHARE)
     return _mean((estimate - noisy.values).square()) * (1 + share.square()) / (1 - share).square() * _unit(noisy)
 
 

@@ -4,9 +4,10 @@
 
     torchrun --nproc-per-node 2 -m unperturb fit photographs/ -o model.safetensors
 
-A batch is shared out, not multiplied: items, and all that is random about them, are those of one process, and so is the
-loss, up to the order in which numbers are added. All processes hold the same weights and make the same updates; the
-first of them alone writes files. Where one is lost, the others stop before they change anything.
+A batch is shared out, not multiplied. On processors items, and all that is random about them, are those of one process,
+and so is the loss, up to the order in which numbers are added; on GPUs every process draws a part of its own. All
+processes hold the same weights and make the same updates; the first of them alone writes files. Where one is lost, the
+others stop before they change anything.
 """
 
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from unperturb.errors import ProcessLostError, UsageError
+from unperturb.errors import ProcessLostError, TrainingError, UsageError
 from unperturb.model.machine import cores
 
 PATIENCE = timedelta(hours=6)
@@ -120,8 +121,9 @@ class Processes:
         with _together():
             distributed.all_reduce(flat)
             distributed.all_reduce(total)
+            loss = float(total)  # what goes wrong on a GPU shows here at the latest
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        return float(total), [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+        return loss, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def agreed(self, value: int, device: torch.device) -> int:
         """Return the value of the first process."""
@@ -130,7 +132,16 @@ class Processes:
         told = torch.tensor([value], device=device)
         with _together():
             distributed.broadcast(told, 0)
-        return int(told)
+            return int(told)
+
+    def alike(self, value: int, device: torch.device) -> bool:
+        """Whether all processes have the same value; all of them are told."""
+        if self.world_size == 1:
+            return True
+        ends = torch.tensor([value, -value], device=device)
+        with _together():
+            distributed.all_reduce(ends, distributed.ReduceOp.MAX)
+            return int(ends[0]) == -int(ends[1])
 
     @contextmanager
     def one_first(self) -> Iterator[None]:
@@ -163,8 +174,12 @@ def processes(device: torch.device) -> Iterator[Processes]:
     found = Processes(rank, world_size, local_rank, local_world_size)
     if device.type == "cuda":
         torch.cuda.set_device(found.device(device))
-    with _together():
+    try:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError, distributed.DistError) as error:
+        raise TrainingError(
+            f"the processes of this run do not find each other ({error}); start them by torchrun"
+        ) from error
     before = signal.signal(signal.SIGTERM, lambda *_: setattr(found.stop, "asked", True))
     try:
         yield found

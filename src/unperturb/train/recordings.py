@@ -75,6 +75,11 @@ class Recordings:
             raise TrainingError(f"a recording is too small to learn from: {NEEDED}")
 
     @property
+    def count(self) -> int:
+        """How many planes there are, each counted once."""
+        return len({id(plane) for plane in self.planes})
+
+    @property
     def largest(self) -> int:
         """The largest crop that can be taken from all."""
         return min(min(_rows(plane), plane.shape[2]) for plane in self.planes) // 8 * 8

@@ -35,6 +35,9 @@ from unperturb.train.settings import FitSettings
 from unperturb.train.state import FitState
 from unperturb.train.validate import LEVELS, validation_errors, validation_psnr
 
+NEVER = -1
+"""The step of a run that begins anew, of whose log nothing is kept."""
+
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -153,7 +156,7 @@ def train_model(
         state = FitState.resume(files.state, settings, habits.device)
     else:
         state = FitState.start(settings, weights, habits.device)
-    if processes.agreed(state.step, habits.device) != state.step:
+    if not processes.alike(state.step, habits.device):
         raise UsageError(
             f"the checkpoint {files.state} is not the same for all processes; put it where all of them see it"
         )
@@ -179,7 +182,7 @@ def _recorded(
 ) -> Iterator[Report]:
     """Take the steps, with checkpoints and validation in between and a log of it."""
     settings = state.settings
-    cut_log(files.log, state.step)
+    cut_log(files.log, state.step or NEVER)
     meter = _Meter()
     saved = time.monotonic()
     psnr: dict[str, float] = {}
@@ -263,7 +266,7 @@ def cut_log(path: Path, step: int) -> None:
     kept = []
     for line in path.read_text().splitlines():
         try:
-            if json.loads(line)["step"] <= step and step > 0:
+            if json.loads(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError):
             continue
