@@ -46,6 +46,9 @@ SUFFIXES = {
 }
 """The suffixes that are images, and the format each one means."""
 
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
+"""The suffixes that are raw files of cameras (`unperturb.data.raw`): read, and not written."""
+
 MAX_PIXELS = 2**30
 """The most pixels one plane may have (a square of 32,768): more is taken for a damaged header, not for an image."""
 
@@ -271,7 +274,7 @@ def check_finite(recording: Recording, name: str | Path) -> None:
 
 
 class _Codec(Protocol):
-    """What the module of a format provides."""
+    """What the module of a format provides; of raw files, `read` alone."""
 
     def read(self, path: Path) -> Recording: ...
 
@@ -284,12 +287,12 @@ def _codec(name: str) -> _Codec:
 
 
 def read(path: str | Path) -> Recording:
-    """Read an image file. Its format is told by its content; the suffix does not matter.
+    """Read an image file. Its format is told by its content, that of raw files of cameras by their suffix.
 
     Parameters
     ----------
     path
-        A PNG, TIFF, JPEG or WebP file. Pixels are taken as stored: an EXIF orientation is metadata and stays in force.
+        PNG, TIFF, JPEG or WebP, or with a suffix of `RAW`. Pixels as stored: an EXIF orientation stays metadata.
 
     Raises
     ------
@@ -297,7 +300,7 @@ def read(path: str | Path) -> Recording:
         The file is missing, damaged, not an image, of a kind that is not supported, or too large for this machine.
     """
     path = Path(path)
-    name = _identify(path)
+    name = "raw" if path.suffix.lower() in RAW else _identify(path)
     label = name.upper()
     try:
         with warnings.catch_warnings():
@@ -380,7 +383,7 @@ def image_files(folder: str | Path, *, recursive: bool = True) -> list[Path]:
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         paths = (Path(parent, name) for name in files if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in SUFFIXES]
+        found += [path for path in paths if path.suffix.lower() in (*SUFFIXES, *RAW)]
     return sorted(found)
 
 
