@@ -77,19 +77,7 @@ def choose(
     UsageError
         Where the objective cannot work on such noise.
     """
-    told = []
-    correlated = False
-    if noise == "auto":
-        found = diagnose_files(data, again)
-        correlated = found.noise.correlated
-        process: Perturbation = white_noise(found.noise)
-        told.append(f"noise: {found.spec}, as found")
-        if not found.noise.heard:
-            raise UsageError("there is no more noise in these files than values are rounded to: nothing to learn from")
-    else:
-        process = noise_of(noise)
-        if isinstance(process, Gaussian) and process.sigma == 0:
-            raise UsageError("noise of strength 0 is none: there is nothing to learn from")
+    process, correlated, told = _noise(noise, data, again)
     shots = shots.looked_at(process, correlated=correlated)
     if objective == "auto":
         objective, why = _fitting(process, shots, adapting=adapting)
@@ -107,6 +95,19 @@ def choose(
             "the model"
         )
     return Choice(process, objective, shots, (*told, *([] if warning is None else [warning])))
+
+
+def _noise(text: str, data: tuple[Path, ...], again: tuple[Path, ...]) -> tuple[Perturbation, bool, list[str]]:
+    """Return the noise, told or found; whether neighbours have it in common; and what there is to say of it."""
+    if text != "auto":
+        process = noise_of(text)
+        if isinstance(process, Gaussian) and process.sigma == 0:
+            raise UsageError("noise of strength 0 is none: there is nothing to learn from")
+        return process, False, []
+    found = diagnose_files(data, again)
+    if not found.noise.heard:
+        raise UsageError("there is no more noise in these files than values are rounded to: nothing to learn from")
+    return white_noise(found.noise), found.noise.correlated, [f"noise: {found.spec}, as found"]
 
 
 def _fitting(noise: Perturbation, shots: Shots, *, adapting: bool) -> tuple[str, str]:
