@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format bench examples docs clean
+.PHONY: demo test check format bench bench-photo examples docs clean
 
 demo: .venv/core  ## Restore a sample image, end to end, and name the pictures.
 	$(BIN)/unperturb demo -o demo --overwrite
@@ -26,6 +26,12 @@ BENCH ?= --limit 12
 
 bench: .venv/dev  ## Measure quality and speed beside other methods.
 	$(BIN)/python -m benchmarks.denoise $(BENCH)
+
+# Pairs of photographs: NAME_real.JPG, one shot, and NAME_mean.JPG, the mean of many.
+PHOTOS ?= ../shared/data/test/polyu_crops --limit 6
+
+bench-photo: .venv/dev  ## Measure what becomes of photographs beside other methods.
+	$(BIN)/python -m benchmarks.photo $(PHOTOS)
 
 examples: .venv/lab  ## Run the gallery, and draw its figures anew.
 	for script in examples/[0-9]*.py; do $(BIN)/python $$script || exit 1; done

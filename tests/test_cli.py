@@ -314,3 +314,23 @@ def test_strength_takes_away_a_share(run, model, tmp_path):
     assert np.abs(found["0.25"] - (0.75 * seen + 0.25 * found["1"])).max() <= 1
     code, _, told = run("restore", tmp_path / "a.png", "--missing", "#000000", "--strength", "0.5")
     assert (code, "--strength is of noise" in told) == (2, True)
+
+
+def test_restoring_many_files_goes_on_after_an_interruption(run, model, tmp_path):
+    """Breaks: what is there done again; what is half there left out."""
+    for name in "abc":
+        picture(tmp_path / f"{name}.png", mode="L", seed=ord(name))
+    there = ("restore", tmp_path, "--model", model, "-o", tmp_path / "out", "--compare")
+    assert run(*there)[0] == 0
+    first = (tmp_path / "out" / "a_restored.png").stat().st_mtime_ns
+    (tmp_path / "out" / "b_restored.png").unlink()
+    (tmp_path / "out" / "c_restored_compare.png").unlink()
+    code, out, _ = run(*there, "--resume", "--json")
+    assert code == 0
+    assert [result["input"] for result in json.loads(out)["results"]] == [
+        str(tmp_path / f"{name}.png") for name in "bc"
+    ]
+    assert (tmp_path / "out" / "a_restored.png").stat().st_mtime_ns == first
+    assert run(*there, "--resume")[0] == 0
+    assert run(*there)[0] == 1
+    assert run(*there, "--resume", "--overwrite")[0] == 2

@@ -8,7 +8,8 @@ import torch
 from skimage import data
 
 from unperturb.app import observing
-from unperturb.app.deciding import Decision, decide, is_photograph
+from unperturb.app.deciding import Decision, decide, decided, is_photograph
+from unperturb.app.diagnosing import diagnose_files
 from unperturb.data.recording import Recording, read, write
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import UNetSettings
@@ -43,9 +44,18 @@ def test_white_noise_is_for_natural_and_that_of_a_camera_for_photo(tmp_path, sce
 
 
 def test_what_compression_has_left_is_for_photo_unless_its_noise_is_white(tmp_path):
-    """Break: every JPEG for photo."""
+    """Break: whatever was compressed for photo."""
     assert decide(*shot(tmp_path / "clean.jpg", "astronaut", None)).model == "photo"
-    assert decide(*shot(tmp_path / "noisy.png", "astronaut", "jpeg:quality=80 + gaussian:sigma=0.1")).model == "natural"
+    path, _ = shot(tmp_path / "noisy.png", "astronaut", "jpeg:quality=80 + gaussian:sigma=0.1")
+    assert decided(diagnose_files([path]), compressed=True).model == "natural"
+
+
+def test_noise_that_neighbours_have_in_common_is_that_of_a_camera_in_photographs_alone(tmp_path):
+    """Break: not to look what kind of file it is."""
+    _, photograph = shot(tmp_path / "shot.png", "astronaut", "camera:iso=6400,reduction=1")
+    write(Recording(photograph.values[..., 1], "YX", "tiff"), tmp_path / "gray.tif")
+    assert decide(tmp_path / "shot.png", photograph).model == "photo"
+    assert decide(tmp_path / "gray.tif", read(tmp_path / "gray.tif")).model == "natural"
 
 
 @pytest.mark.parametrize(

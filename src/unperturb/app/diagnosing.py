@@ -90,7 +90,11 @@ class Diagnosis:
 
 
 def diagnose_files(
-    inputs: Sequence[Path], again: Sequence[Path] = (), show: Callable[[int, int, str], None] = lambda *_: None
+    inputs: Sequence[Path],
+    again: Sequence[Path] = (),
+    show: Callable[[int, int, str], None] = lambda *_: None,
+    *,
+    side: int = SIDE,
 ) -> Diagnosis:
     """Diagnose the noise that files have in common.
 
@@ -102,6 +106,8 @@ def diagnose_files(
         Second shots of the same, as many and in the same order.
     show
         Told files done, all there are, and the name of one.
+    side
+        Pixels a side of every plane that are looked at, in its middle.
 
     Raises
     ------
@@ -121,7 +127,7 @@ def diagnose_files(
         show(number, len(chosen), files[index].name)
         for shots, sources in ((planes, files), (others, seconds)):
             if sources:
-                taken, kind = _planes(sources[index])
+                taken, kind = _planes(sources[index], side)
                 shots.extend(taken)
                 kinds.add(kind)
     if len(kinds) > 1:
@@ -208,8 +214,8 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
     if noise.correlated:
         told.append(
             f"Neighbours have noise in common, up to {pixels(noise.reach)} apart. `natural` takes noise to be white and "
-            "will leave blotches; blind-spot methods and those that compare neighbours will fail as well. Train with "
-            "this spec, or for photographs with `camera`."
+            "will leave blotches; blind-spot methods and those that compare neighbours will fail as well. For photographs "
+            "there is `photo`; else train with this spec."
         )
     if noise.grows and noise.correlated:
         told.append("It grows with brightness, which that spec does not say; no spec says both but `camera`.")
@@ -260,7 +266,7 @@ def _plain(measured: Measured) -> dict[str, float]:
     return {"value": measured.value, "low": measured.low, "high": measured.high}
 
 
-def _planes(file: Path) -> tuple[Planes, tuple[str, float]]:
+def _planes(file: Path, most: int) -> tuple[Planes, tuple[str, float]]:
     """Return the middles of a file's planes and channels, of some of many; and its type, and what white is there."""
     recording = read(file)
     if recording.values.dtype == bool:
@@ -274,7 +280,7 @@ def _planes(file: Path) -> tuple[Planes, tuple[str, float]]:
         channels = np.moveaxis(plane, -1, 0) if recording.is_colour else plane[None]
         for channel in channels:
             middle = tuple(
-                slice(max(0, (side - SIDE) // 2), max(0, (side - SIDE) // 2) + SIDE) for side in channel.shape
+                slice(max(0, (side - most) // 2), max(0, (side - most) // 2) + most) for side in channel.shape
             )
             planes.append(channel[middle].copy())
     return planes, (recording.values.dtype.str[1:], recording.full_scale)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.app.deciding import decide
 from unperturb.app.diagnosing import noise_in
 from unperturb.data import signal as signals
 from unperturb.data.gaps import bridged, estimate_white, find_gaps
@@ -80,6 +81,10 @@ class Looking:
         How to compute.
     diagnosed
         Whether to find out of every file by itself what noise is in it (`unperturb.app.diagnosing`).
+    choosing
+        Whether to find out of every photograph by itself which bundled model fits (`unperturb.app.deciding`).
+    why
+        Why this model, where it was found out.
     """
 
     denoise: Denoise
@@ -88,6 +93,8 @@ class Looking:
     perturbation: Perturbation | None = None
     compute: Compute = field(default_factory=Compute)
     diagnosed: bool = False
+    choosing: bool = False
+    why: str | None = None
 
     @property
     def undoes(self) -> bool:
@@ -116,6 +123,12 @@ class Looking:
         if self.diagnosed:
             return dataclasses.replace(self, perturbation=noise_in(path), diagnosed=False)._seen(path)
         recording = read(path)
+        if self.choosing:
+            found = decide(path, recording)
+            looking = dataclasses.replace(
+                self, denoise=found.denoiser, choosing=False, why=f"{found.model}: {found.why}"
+            )
+            return looking._seen(path)
         missing = None
         if self.missing is None:
             check_finite(recording, path)

@@ -90,11 +90,14 @@ def as_looking(
     noise: str | None,
     compute: "Compute",
     inputs: Sequence[Path] = (),
+    *,
+    choosing: bool = False,
 ) -> "Looking":
     """Turn these options into what the application takes.
 
     Where pixels are missing, and nothing else was done to them, the model is `missing` unless another is named: it beats
-    the approximation that `natural` would be used by (docs/models/missing.md). Signals have no bundled model.
+    the approximation that `natural` would be used by (docs/models/missing.md). Signals have no bundled model. With
+    `choosing`, files of which nothing is told have the bundled model that fits each.
 
     Raises
     ------
@@ -131,7 +134,8 @@ def as_looking(
     told_nothing = all(told is None for told in (sigma, missing, perturb, noise))
     if told_nothing and denoiser.card.recipe.get("objective") in NOISY:
         perturbation = parse(denoiser.card.perturbation)  # what it has learned from
-    return Looking(denoiser, sigma, missing, perturbation, compute, noise == "auto")
+    choosing = choosing and model is None and told_nothing and not are_signals(inputs)
+    return Looking(denoiser, sigma, missing, perturbation, compute, noise == "auto", choosing)
 
 
 output_option = click.option(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unperturb.data import signal
-from unperturb.data.recording import SUFFIXES, image_files
+from unperturb.data.recording import RAW, SUFFIXES, image_files
 from unperturb.errors import FileError, UsageError
 
 RESULT = re.compile(r"_(restored|compare|samples?\d*|std|components|uncertainty|report)$")
@@ -52,6 +52,7 @@ def plan(
     compare: bool = False,
     more: Sequence[tuple[str, str | None]] = (),
     overwrite: bool = False,
+    resume: bool = False,
 ) -> list[Job]:
     """List the work to do, refusing what cannot end well before any of it is begun.
 
@@ -71,6 +72,8 @@ def plan(
         Further results of each input: how their stems end, and their suffixes where these are not that of the first.
     overwrite
         Whether results may replace files.
+    resume
+        Whether to leave out inputs whose results are all there already; there may be none left.
 
     Raises
     ------
@@ -102,8 +105,8 @@ def plan(
     ]
     if compare:
         jobs = _with_comparisons(jobs)
-    _check(jobs, overwrite=overwrite)
-    return jobs
+    _check(jobs, overwrite=overwrite or resume)
+    return [job for job in jobs if not (resume and all(file.exists() for file in job.files))]
 
 
 def _images(folder: Path) -> list[Path]:
@@ -116,7 +119,8 @@ def _target(file: Path, root: Path, output: Path | None, what: str, suffix: str 
     folder = file.parent
     if output is not None:
         folder = output / file.parent.relative_to(root) if root.is_dir() else output
-    return folder / f"{file.stem}_{what}{suffix or file.suffix}"
+    own = ".tiff" if file.suffix.lower() in RAW else file.suffix
+    return folder / f"{file.stem}_{what}{suffix or own}"
 
 
 def _with_comparisons(jobs: list[Job]) -> list[Job]:

@@ -31,12 +31,15 @@ class Restoring:
         How they are looked at: model, noise level, what is missing.
     quality
         As for `restore`.
+    strength
+        Share of what was found to be noise that is taken away. Less than all keeps grain, and is no best guess any more.
     overwrite
         Whether results may replace files.
     """
 
     looking: Looking
     quality: str = "fast"
+    strength: float = 1.0
     overwrite: bool = False
 
     def __call__(self, job: Job, progress: Progress | None = None) -> dict[str, Any]:
@@ -61,6 +64,8 @@ class Restoring:
             "shape": list(recording.values.shape),
             "sigma": levels[0] if len(levels) == 1 else levels,
         }
+        if seen.looking.why is not None:
+            told["model"] = seen.looking.why
         if seen.looking.perturbation is not None and is_noise(seen.looking.perturbation):
             told["noise"] = str(seen.looking.perturbation)
         if seen.missing is not None:
@@ -92,20 +97,18 @@ class Restoring:
                 if progress is not None:
                     progress(number * total + tile, n_planes * total)
 
-            yield (
-                index,
-                restore(
-                    plane,
-                    looking.denoise,
-                    sigma,
-                    channel_axis=seen.channel_axis,
-                    missing=missing,
-                    perturbation=looking.perturbation,
-                    quality=self.quality,
-                    compute=looking.compute,
-                    progress=show,
-                ),
+            answer = restore(
+                plane,
+                looking.denoise,
+                sigma,
+                channel_axis=seen.channel_axis,
+                missing=missing,
+                perturbation=looking.perturbation,
+                quality=self.quality,
+                compute=looking.compute,
+                progress=show,
             )
+            yield index, answer if self.strength == 1 else plane + np.float32(self.strength) * (answer - plane)
 
 
 def _range(recording: Recording | Signal) -> float:

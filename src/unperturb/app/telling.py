@@ -123,7 +123,7 @@ def _residual_sentence(found: Findings) -> str:
     if not seen.is_white:
         faults.append(
             f"is not white (neighbours correlate by {max(seen.neighbours, key=abs):+.2f}), as it is in photographs that a "
-            "camera has processed"
+            "camera has processed (for which there is --model photo)"
         )
     if not seen.fits_level:
         faults.append(f"has {seen.variance:.2f} times the power that was assumed")

@@ -29,6 +29,13 @@ from unperturb.app.outputs import Job, plan
     show_default=True,
     help="best averages eight flips and rotations, at eight times the time.",
 )
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Share of the noise to take away: less keeps grain, and is no best guess any more.",
+)
 @click.option("--compare", is_flag=True, help="Write before and after side by side as well.")
 @click.option(
     "--format",
@@ -38,6 +45,11 @@ from unperturb.app.outputs import Job, plan
     help="Format of the results.  [default: the input's]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Leave out inputs whose results are there already: goes on after an interruption.",
+)
 @click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
 @compute_options
 @json_option
@@ -50,9 +62,11 @@ def restore(
     perturb: str | None,
     noise: str | None,
     quality: str,
+    strength: float,
     compare: bool,
     suffix: str | None,
     overwrite: bool,
+    resume: bool,
     dry_run: bool,
     device: str,
     precision: str,
@@ -64,9 +78,15 @@ def restore(
     The result keeps size, bit depth, channels, format and metadata of its input. With --missing, pixels that are there
     stay as they are, unless --sigma says that there is noise in them.
 
+    Where nothing is told of them, photographs are restored by the bundled model that fits their noise; which, and why, is
+    said.
+
     Signals are WAV, .npy, CSV and .hea files, and take a model of signals: unperturb fit.
     """
-    jobs = plan(inputs, output, "restored", f".{suffix}" if suffix else None, compare=compare, overwrite=overwrite)
+    if overwrite and resume:
+        raise click.UsageError("--resume leaves out what is there, --overwrite replaces it; give one of them")
+    ending = f".{suffix}" if suffix else None
+    jobs = plan(inputs, output, "restored", ending, compare=compare, overwrite=overwrite, resume=resume)
     if dry_run:
         _tell([_planned(job) for job in jobs], [], as_json=as_json)
         return
@@ -75,8 +95,11 @@ def restore(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, noise, as_compute(device, precision, tile), inputs)
-    restoring = Restoring(looking, quality, overwrite)
+    compute = as_compute(device, precision, tile)
+    looking = as_looking(model, sigma, missing, perturb, noise, compute, inputs, choosing=True)
+    if strength < 1 and (missing is not None or perturb is not None):
+        raise click.UsageError("--strength is of noise; what is missing, or blurred, is restored whole")
+    restoring = Restoring(looking, quality, strength, overwrite or resume)
     results, failures, seconds = run_files("restoring", jobs, restoring)
     _tell(results, failures, as_json=as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))
@@ -100,5 +123,7 @@ def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool,
         click.echo(f"{result['output']}{levels}")
         if "compare" in result:
             click.echo(result["compare"])
+        if "model" in result:
+            click.echo(f"unperturb: {result['input']}: by {result['model']}", err=True)
         if "note" in result:
             click.echo(f"unperturb: {result['note']}", err=True)
