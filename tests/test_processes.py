@@ -81,12 +81,14 @@ def test_all_processes_know_when_they_are_not_alike(tmp_path):
     """Break: the first alone compared, with itself."""
     script = tmp_path / "ask.py"
     script.write_text(
-        "import torch\nfrom unperturb.train.processes import processes\n"
-        "with processes(torch.device('cpu')) as team:\n"
-        "    print(team.alike(7, torch.device('cpu')), team.alike(team.rank, torch.device('cpu')), flush=True)\n"
+        "import sys, torch\nfrom pathlib import Path\nfrom unperturb.train.processes import processes\n"
+        "cpu = torch.device('cpu')\n"
+        "with processes(cpu) as team:\n"
+        "    told = f'{team.alike(7, cpu)} {team.alike(team.rank, cpu)}'\n"
+        "    Path(sys.argv[1], f'{team.rank}.txt').write_text(told)\n"
     )
-    done = subprocess.run([*TWO, str(script)], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.split() == ["True", "False"] * 2
+    subprocess.run([*TWO, str(script), str(tmp_path)], capture_output=True, timeout=120, check=True)
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["True False"] * 2
 
 
 def test_two_processes_learn_as_one_does(pictures, tmp_path):
