@@ -123,12 +123,12 @@ class Looking:
         if self.diagnosed:
             return dataclasses.replace(self, perturbation=noise_in(path), diagnosed=False)._seen(path)
         recording = read(path)
+        looking = self
         if self.choosing:
             found = decide(path, recording)
             looking = dataclasses.replace(
                 self, denoise=found.denoiser, choosing=False, why=f"{found.model}: {found.why}"
             )
-            return looking._seen(path)
         missing = None
         if self.missing is None:
             check_finite(recording, path)
@@ -137,7 +137,7 @@ class Looking:
             recording = blanked(recording, missing)
             check_finite(recording, path)
         check_sigma(recording, self.sigma)
-        return Seen(self, recording, missing)
+        return Seen(looking, recording, missing)
 
     def _heard(self, path: Path) -> "Heard":
         signal = signals.read(path)

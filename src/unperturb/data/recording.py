@@ -267,10 +267,7 @@ def check_finite(recording: Recording, name: str | Path) -> None:
         count += int(bad.sum())
     if count:
         counted = "1 pixel that is" if count == 1 else f"{count} pixels that are"
-        raise FileError(
-            f"{name} has {counted} not finite (first at {first}, counted from 0); "
-            "replace NaN and infinity by numbers first."
-        )
+        raise FileError(f"{name} has {counted} not finite (first at {first}, counted from 0); replace them by numbers.")
 
 
 class _Codec(Protocol):
