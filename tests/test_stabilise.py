@@ -11,6 +11,7 @@ from skimage import data
 from unperturb.app.diagnosing import counted, diagnose_files, noise_in
 from unperturb.data.recording import read
 from unperturb.errors import UsageError
+from unperturb.infer.counted import Tangent
 from unperturb.infer.evaluate import evaluate_image
 from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
@@ -69,6 +70,24 @@ def test_noise_has_one_strength_from_a_few_counts_on():
             assert told == pytest.approx(float(values.var()) + 0.1 * sensor.gain**2, rel=0.03)
             if told > 4 * sensor.gain**2:
                 assert float(sensor.forward(values).std()) == pytest.approx(sensor.sigma, rel=0.05)
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_the_noise_of_stabilised_values_is_as_strong_as_it_says(sensor):
+    """Of few counts it is weaker than 1. Breaks: 1 everywhere; the variance for the deviation."""
+    for brightness in brightnesses(sensor):
+        told = float(sensor.deviation(torch.tensor([brightness], dtype=torch.float64)))
+        one_more = sensor.forward(seen(sensor, brightness + 0.1 * sensor.gain))
+        assert told == pytest.approx(float(one_more.std()), rel=0.03)
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_the_slope_is_that_of_the_way_back(sensor):
+    """Against differences, within a percent. Break: that of the transform's own inverse."""
+    step = 1e-3 * sensor.gain
+    clean = torch.linspace(sensor.offset, sensor.top, 997, dtype=torch.float64) + 2 * step
+    rise = (sensor.mean(clean + step) - sensor.mean(clean - step)) / (2 * step)
+    assert float((sensor.slope(clean) * rise - 1).abs().max()) < 0.02
 
 
 def test_black_becomes_zero_and_the_brightest_one():
@@ -134,6 +153,66 @@ def test_the_level_is_that_of_the_noise_everywhere(natural, photograph):
     level = observe(noisy(clean, spec), natural, perturbation=parse(spec), compute=CPU).posterior.level_map[0, 0]
     truth = np.sqrt(0.02 * (clean - 0.1) + 0.02**2)
     assert np.abs(level.numpy() / truth - 1).mean() < 0.1
+
+
+def test_few_counts_are_answered_among_stabilised_values(natural, photograph):
+    """Of two photons that is worth an eighth of the error of the values themselves, and with reading noise it costs.
+
+    Breaks: the noise of stabilised values as strong everywhere; the tangent of another slope; values at any reading
+    noise; stabilised ones at any.
+    """
+
+    def errors(spec: str) -> tuple[float, float]:
+        values, truth = noisy(photograph, spec), torch.from_numpy(photograph)
+        noise, start = stabiliser(parse(spec), values), torch.from_numpy(values)[None, None]
+        with torch.no_grad():
+            first = noise.inverse(natural(noise.forward(start), noise.sigma))
+            themselves = natural(start, noise.variance(first).sqrt())
+        answer = observe(values, natural, perturbation=parse(spec), compute=CPU).posterior.mean
+        return tuple(float((each - truth).square().mean()) for each in (answer, themselves))
+
+    ours, themselves = errors("poisson:gain=0.5")
+    assert ours < 0.93 * themselves
+    ours, themselves = errors("poisson-gaussian:gain=0.5,read=0.5")
+    assert ours < 1.01 * themselves
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_tangent_is_a_denoise_function_of_values(channels):
+    """Where its denoiser keeps what it sees, so does it; a part of it, or an item, is that of the whole.
+
+    Breaks: rise and its inverse exchanged; the items of a batch not taken in turn; a part cut elsewhere.
+    """
+    generator = torch.Generator().manual_seed(0)
+    at, stable, rise = (torch.rand(2, channels, 6, 5, generator=generator) + 0.5 for _ in range(3))
+    sigma = rise * torch.rand(2, 1, 6, 5, generator=generator)
+    levels = []
+
+    def shrink(x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        levels.append(level)
+        return x / (1 + level**2)
+
+    tangent = Tangent(shrink, at, stable, rise)
+    u = torch.rand(4, channels, 6, 5, generator=generator)
+    twice = sigma.repeat(2, 1, 1, 1)
+    answer = tangent(tangent.values(u), twice)
+    told = (twice / rise.repeat(2, 1, 1, 1))[:, :1]
+    torch.testing.assert_close(levels[-1], told)
+    torch.testing.assert_close(answer, tangent.values(u / (1 + told**2)))
+    space = (slice(1, 5), slice(0, 3))
+    part = tangent.cut(3, space)
+    window = (slice(3, 4), slice(None), *space)
+    torch.testing.assert_close(part(tangent.values(u)[window], twice[window]), answer[window])
+
+
+def test_tiles_of_counts_are_the_whole(natural, photograph):
+    """Break: the tangent not cut along with the tile."""
+    values = noisy(photograph, "poisson:gain=0.1")
+    whole, tiles = (
+        restore(values, natural, perturbation=parse("poisson:gain=0.1"), compute=Compute("cpu", "float32", size, 64))
+        for size in (None, 64)
+    )
+    assert np.abs(whole - tiles).max() < 0.01
 
 
 def test_draws_of_counts_are_off_by_twice_the_error(natural, photograph):

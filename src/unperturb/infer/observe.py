@@ -3,7 +3,7 @@
 Which posterior depends on what was done to the array, and on what the model is:
 
     noise                                   Posterior(denoise, values, sigma)
-    noise that grows with brightness        the same, with a map of sigma from a first answer (`stabilise`)
+    noise that grows with brightness        the same, with a map of sigma from a first answer (`counted`)
     anything, and a conditional model       the model is bound to the values, and the start says nothing
     missing values, blur, lost resolution,  approximately, by `unperturb.infer.condition`
     and a model of noise alone
@@ -20,12 +20,13 @@ from torch import Tensor
 from unperturb.data.noise import estimate_sigma
 from unperturb.errors import UsageError
 from unperturb.infer.condition import observed_posterior
+from unperturb.infer.counted import counted_posterior
 from unperturb.infer.posterior import Posterior, blind_posterior
 from unperturb.infer.tiled import Compute, Tiled, unet_settings
 from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.linear import Likelihood, likelihood_of, mask_operator
 from unperturb.model.perturbation import Gaussian, Perturbation
-from unperturb.model.stabilise import Stabiliser, stabiliser
+from unperturb.model.stabilise import stabiliser
 
 FloatArray = NDArray[np.float32]
 
@@ -116,7 +117,7 @@ def observe(
         level = _level(values, channel_axis, _noise_of(perturbation, sigma), planes.shape[1:])
         posterior = Posterior(Tiled(denoise, compute), start, level)
     elif missing is None and (counting := stabiliser(perturbation, planes)) is not None:
-        posterior = _counted(start, Tiled(denoise, compute), counting)
+        posterior = counted_posterior(start, Tiled(denoise, compute), counting)
     else:
         posterior = observed_posterior(denoise, _likelihood(start, sigma, missing, perturbation), compute=compute)
     return Observation(posterior, planes.shape, channel_axis)
@@ -130,16 +131,6 @@ def is_conditional(denoise: Denoise) -> TypeGuard[Denoiser]:
 def as_sigma(values: NDArray[Any], channel_axis: int | None, sigma: float | None) -> float:
     """Return the noise level: as given, or estimated from the values."""
     return estimate_sigma(values, channel_axis) if sigma is None else sigma
-
-
-def _counted(start: Tensor, denoise: Tiled, counting: Stabiliser) -> Posterior:
-    """Return the posterior of counts: how strong their noise is where, a first answer says.
-
-    That is found among stabilised values, whose noise is of one strength. Where counts are few, as good as Gaussian
-    noise it is in neither.
-    """
-    first = counting.inverse(denoise(counting.forward(start), counting.sigma))
-    return Posterior(denoise, start, counting.variance(first).mean(1, keepdim=True).sqrt())
 
 
 def _conditioned(

@@ -18,7 +18,7 @@ from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Tiled
 from unperturb.infer.uncertainty import Components, components, components_of_draws
-from unperturb.model.denoiser import Conditioned, Denoise
+from unperturb.model.denoiser import Bound, Denoise
 
 MARGIN = 32
 """Pixels around a window that are looked at with it: the variance along components changes by less than 3 % for it."""
@@ -169,12 +169,12 @@ def can_be_cut(posterior: Posterior) -> bool:
     What was seen through an operator, such as a blur, lies within the denoise function as a whole.
     """
     tiled = posterior.denoise
-    return not posterior.blind or (isinstance(tiled, Tiled) and isinstance(tiled.denoise, Conditioned))
+    return not posterior.blind or (isinstance(tiled, Tiled) and isinstance(tiled.denoise, Bound))
 
 
 def _cut(denoise: Denoise, space: tuple[slice, ...]) -> Denoise:
     """Return a denoise function for a part of space; what it was bound to is cut as well."""
-    if isinstance(denoise, Tiled) and isinstance(denoise.denoise, Conditioned):
+    if isinstance(denoise, Tiled) and isinstance(denoise.denoise, Bound):
         return Tiled(denoise.denoise.cut(0, space), denoise.compute)
     return denoise
 

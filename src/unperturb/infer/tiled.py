@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unperturb.data.tiling import Slices, Tile, tiles
-from unperturb.model.denoiser import Conditioned, Denoise, Denoiser
+from unperturb.model.denoiser import Bound, Denoise, Denoiser
 from unperturb.model.machine import choose_device, choose_precision, workers
 from unperturb.model.network import UNetSettings
 
@@ -70,7 +70,7 @@ class Tiled:
         self.compute = compute or Compute()
         self.device = choose_device(self.compute.device)
         self.dtype = choose_precision(self.compute.precision, self.device)
-        self.denoise = denoise.to(self.device) if isinstance(denoise, torch.nn.Module | Conditioned) else denoise
+        self.denoise = denoise.to(self.device) if isinstance(denoise, torch.nn.Module | Bound) else denoise
         self.done = done
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -94,7 +94,7 @@ class Tiled:
 
         def work(index: int) -> None:
             item, tile = pieces[index]
-            bound = self.denoise.cut(item, tile.outer) if isinstance(self.denoise, Conditioned) else self.denoise
+            bound = self.denoise.cut(item, tile.outer) if isinstance(self.denoise, Bound) else self.denoise
             answer = self._answer(bound, x[item][_all_channels(tile.outer)], _cut(level, item, tile))
             result[item][_all_channels(tile.inner)] = answer[_all_channels(tile.crop)]
 
@@ -132,7 +132,8 @@ class Tiled:
 
 def unet_settings(denoise: Denoise) -> UNetSettings | None:
     """Return the settings of a denoise function that is a network for images, else None."""
-    settings = denoise.card.network if isinstance(denoise, Denoiser | Conditioned) else None
+    card = denoise.card if isinstance(denoise, Denoiser | Bound) else None
+    settings = None if card is None else card.network
     return settings if isinstance(settings, UNetSettings) else None
 
 

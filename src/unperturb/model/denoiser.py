@@ -13,6 +13,7 @@ difference.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
@@ -201,7 +202,28 @@ class Denoiser(nn.Module):
         return other
 
 
-class Conditioned:
+class Bound(ABC):
+    """A denoise function that knows a batch of signals besides: on a device, and cut along with what it is asked."""
+
+    @property
+    @abstractmethod
+    def card(self) -> Card | None:
+        """The card of the denoiser within, if that is one."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> "Bound":
+        """Return it on a device."""
+
+    @abstractmethod
+    def cut(self, item: int, space: tuple[slice, ...]) -> "Bound":
+        """Return the function for a part of space of one item of a batch of signals."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return the mean, of the shape of `x`, whose batch may be a multiple of that of the signals it knows."""
+
+
+class Conditioned(Bound):
     """A conditional denoiser bound to one batch of observations: a denoise function for E[clean | x, y].
 
     Noise of `blind` and above says nothing of the signal: there x is not looked at, and the answer is E[clean | y].

@@ -13,6 +13,8 @@ x ↦ E[f(z) | x], the exact unbiased inverse. Below `FEW` counts E is a sum ove
 
     E[f]² / 4 ≈ λ + 1/8 + s²,        λ = (x − o) / gain
 
+Of few counts the noise of f is weaker than 1, and of none there is none: how strong it is the same sums say.
+
 Sources: Starck, Murtagh and Bijaoui, "Image processing and data analysis", 1998, for f; Mäkitalo and Foi, "Optimal
 inversion of the generalized Anscombe transformation for Poisson-Gaussian noise", IEEE TIP 2013, for the way back.
 """
@@ -118,25 +120,45 @@ class Stabiliser(Counting):
     def mean(self, clean: Tensor) -> Tensor:
         """Return the mean of what `forward` makes of noisy versions of clean values; any shape."""
         low, _ = self._ends
-        counts = ((clean.double() - self.offset) / self.gain).clamp(min=0)
-        table, means = _means(self._square)
-        few = torch.from_numpy(np.interp(counts.cpu().numpy(), table, means)).to(counts)
+        counts = self._counts(clean)
         many = 2 * (counts + 1 / 8 + self._square).sqrt()
-        return ((torch.where(counts < FEW, few, many) - low) * self.sigma).to(clean)
+        return ((torch.where(counts < FEW, self._looked_up("means", counts), many) - low) * self.sigma).to(clean)
+
+    def deviation(self, clean: Tensor) -> Tensor:
+        """Return the standard deviation of what `forward` makes of noisy versions of clean values; any shape.
+
+        Of a tenth of a count more, so that it is nowhere 0.
+        """
+        counts = self._counts(clean) + 0.1
+        few = self._looked_up("deviations", counts)
+        return (torch.where(counts < FEW, few, torch.ones_like(few)) * self.sigma).to(clean)
+
+    def slope(self, clean: Tensor) -> Tensor:
+        """Return by how much `inverse` rises where it gives these clean values; any shape."""
+        counts = self._counts(clean)
+        many = 1 / (counts + 1 / 8 + self._square).sqrt()
+        rise = torch.where(counts < FEW, self._looked_up("rises", counts), many)
+        return (self.gain / (self.sigma * rise)).to(clean)
 
     def inverse(self, stabilised: Tensor) -> Tensor:
         """Return the values of which these are the stabilised means, `offset` at least; any shape."""
         low, _ = self._ends
         mean = stabilised.double() / self.sigma + low
-        table, means = _means(self._square)
-        few = torch.from_numpy(np.interp(mean.cpu().numpy(), means, table)).to(mean)
+        table = _moments(self._square)
+        few = torch.from_numpy(np.interp(mean.cpu().numpy(), table.means, table.counts)).to(mean)
         many = mean.square() / 4 - 1 / 8 - self._square
-        return (self.offset + self.gain * torch.where(mean < means[-1], few, many)).to(stabilised)
+        return (self.offset + self.gain * torch.where(mean < table.means[-1], few, many)).to(stabilised)
 
     def variance(self, clean: Tensor) -> Tensor:
         """Return the variance of the noise of clean values, and a tenth of a count's, so that it is nowhere 0."""
-        counts = ((clean - self.offset) / self.gain).clamp(min=0) + 0.1
-        return self.gain**2 * counts + self.read**2
+        return (self.gain**2 * (self._counts(clean) + 0.1) + self.read**2).to(clean)
+
+    def _counts(self, clean: Tensor) -> Tensor:
+        return ((clean.double() - self.offset) / self.gain).clamp(min=0)
+
+    def _looked_up(self, column: str, counts: Tensor) -> Tensor:
+        table = _moments(self._square)
+        return torch.from_numpy(np.interp(counts.cpu().numpy(), table.counts, getattr(table, column))).to(counts)
 
     @property
     def _square(self) -> float:
@@ -195,12 +217,22 @@ def _stated(part: Perturbation | None, key: str) -> float:
     return float(level)
 
 
-@functools.lru_cache(maxsize=64)
-def _means(square: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return counts from 0 to `FEW`, and E[f] at each of them, for a read noise of s² = `square` in counts.
+@dataclass(frozen=True)
+class _Moments:
+    """Of counts from 0 to `FEW`: mean and standard deviation of f, and how the mean rises from count to count."""
 
-    A sum over all counts, and one over the read noise, in steps of a hundredth of it: the root has an edge, at which no
-    rule of higher order is better.
+    counts: NDArray[np.float64]
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+    rises: NDArray[np.float64]
+
+
+@functools.lru_cache(maxsize=64)
+def _moments(square: float) -> _Moments:
+    """Return the moments of f for a read noise of s² = `square` in counts.
+
+    Sums over all counts, and over the read noise, in steps of a hundredth of it: the root has an edge, at which no rule
+    of higher order is better.
     """
     from scipy.special import gammaln, xlogy
 
@@ -209,6 +241,12 @@ def _means(square: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     chance = np.exp(xlogy(k, counts[:, None]) - counts[:, None] - gammaln(k + 1))
     nodes = np.linspace(-8, 8, 1601)
     weights = np.exp(-np.square(nodes) / 2)
+    weights /= weights.sum()
     z = k[:, None] + np.sqrt(square) * nodes
-    root = 2 * np.sqrt(np.maximum(z + 3 / 8 + square, 0)) @ (weights / weights.sum())
-    return counts, chance @ root
+    root = 2 * np.sqrt(np.maximum(z + 3 / 8 + square, 0))
+    means = chance @ (root @ weights)
+    # One count more is one more in the sum: the derivative of a Poisson mean is a mean of differences.
+    more = 2 * np.sqrt(np.maximum(z + 1 + 3 / 8 + square, 0))
+    rises = chance @ ((more - root) @ weights)
+    variances = chance @ (root**2 @ weights) - means**2
+    return _Moments(counts, means, np.sqrt(np.maximum(variances, 0)), rises)
