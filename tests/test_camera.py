@@ -128,14 +128,28 @@ def test_noise_in_a_photograph_is_a_cameras():
     assert level.max() > 2 * level.min()
 
 
-def test_smoothing_and_sharpening_are_of_noise():
-    clean = smooth(16)
-    plain, soft, crisp = (
-        Camera(1600, sharpening=sharpening, smoothing=smoothing)(clean, seeded(7)).values - clean
-        for sharpening, smoothing in ((0, 0), (0, 2), (1, 0))
-    )
-    assert soft.square().mean() < 0.7 * plain.square().mean() < 0.5 * crisp.square().mean()
-    assert common(soft[..., 1:], soft[..., :-1]) > common(plain[..., 1:], plain[..., :-1])
+def test_noise_reduction_and_sharpening_are_of_noise():
+    """Smoothing is of its colour, softening of its luminance. Break: both of the luminance."""
+
+    def parts(**settings: float) -> tuple[torch.Tensor, torch.Tensor]:
+        off = {"sharpening": 0, "smoothing": 0, "softening": 0}
+        noise = Camera(1600, **{**off, **settings})(smooth(16), seeded(7)).values - smooth(16)
+        luminance = noise.mean(1, keepdim=True)
+        return noise - luminance, luminance
+
+    def powers(noise: tuple[torch.Tensor, torch.Tensor]) -> list[float]:
+        return [float(part.square().mean()) for part in noise]
+
+    plain, smoothed, softened, crisp = map(powers, settings := [
+        parts(), parts(smoothing=2), parts(softening=1.5), parts(sharpening=1)
+    ])  # fmt: skip
+    assert smoothed[0] < 0.3 * plain[0]
+    assert smoothed[1] == pytest.approx(plain[1], rel=0.05)
+    assert softened[1] < 0.3 * plain[1]
+    assert softened[0] == pytest.approx(plain[0], rel=0.05)
+    assert min(crisp[0] / plain[0], crisp[1] / plain[1]) > 1.3
+    for whole, coarse in ((settings[0][0], settings[1][0]), (settings[0][1], settings[2][1])):
+        assert common(coarse[..., 1:], coarse[..., :-1]) > common(whole[..., 1:], whole[..., :-1]) + 0.3
 
 
 def test_a_picture_made_smaller_has_less_noise():
@@ -167,7 +181,7 @@ def test_small_pictures_have_noise_as_well(shape):
 
 
 def test_it_is_written_as_one_spec():
-    text = "camera:iso=100..6400,sharpening=0..1,smoothing=0..2,reduction=1 + jpeg:quality=70..98"
+    text = "camera:iso=100..6400,sharpening=0..1,smoothing=0..2,softening=0..0.7,reduction=1 + jpeg:quality=70..98"
     assert str(parse("camera:iso=100..6400 + jpeg:quality=70..98")) == text
     noisy, mask, sigma = parse(text)(images(3, 3, 24, 24), seeded())
     assert noisy.shape == (3, 3, 24, 24)

@@ -215,7 +215,10 @@ WORDS = [
     Word("downsample:factor=4", white(1, 16), mean=0.0, variance=1 / 4, neighbours=(12 / 15) / 4),
     Word("downsample:factor=2", white(1, 8, 8), mean=0.0, variance=1 / 4, neighbours=(4 / 7) / 4),
     Word(
-        "camera:iso=0,sharpening=0..1,smoothing=0..2,reduction=1", flat(0.5, 3, 8, 8), mean=0.5, variance=0.0
+        "camera:iso=0,sharpening=0..1,smoothing=0..2,softening=0..0.7,reduction=1",
+        flat(0.5, 3, 8, 8),
+        mean=0.5,
+        variance=0.0,
     ),  # what it does at others: tests/test_camera.py
     *(flat_jpeg("jpeg:quality=25", grey, range(25, 26)) for grey in (40, 101, 150)),
     flat_jpeg("jpeg:quality=10..40", 93, range(10, 41)),

@@ -41,7 +41,7 @@ at ISO 100 has 1.7e-7, one of a telephone ten times as much: items go by a facto
 
 SPREAD = 3.3
 
-_USUAL_SHARPENING, _USUAL_SMOOTHING = Range(0, 1), Range(0, 2)
+_USUAL_SHARPENING, _USUAL_SMOOTHING, _USUAL_SOFTENING = Range(0, 1), Range(0, 2), Range(0, 0.7)
 
 EDGE = 4
 """Pixels at the border that demosaicking and sharpening see no neighbours of; images are continued by so many."""
@@ -51,10 +51,10 @@ EDGE = 4
 class Camera(Process):
     """Noise of a camera at the speed `iso`, as it looks in the finished photograph; mean about x, of no known level.
 
-    `sharpening` is the share of its fine detail that is added once more, `smoothing` the standard deviation in pixels
-    of the blur by which a camera's own noise reduction takes colour noise away (luminance a third of it), and
-    `reduction` by how much the picture was made smaller afterwards. Images of 1 or 3 channels, with values in [0, 1] in
-    the curve of sRGB; what is beyond is clipped.
+    `sharpening` is the share of its fine detail that is added once more; `smoothing` and `softening` are the standard
+    deviations in pixels of the blurs by which a camera's own noise reduction takes noise out of colour and out of
+    luminance, which leaves what is coarse; `reduction` is by how much the picture was made smaller afterwards. Images of
+    1 or 3 channels, with values in [0, 1] in the curve of sRGB; what is beyond is clipped.
     """
 
     name: ClassVar[str] = "camera"
@@ -63,6 +63,7 @@ class Camera(Process):
     iso: Speed
     sharpening: Amount = _USUAL_SHARPENING
     smoothing: Amount = _USUAL_SMOOTHING
+    softening: Amount = _USUAL_SOFTENING
     reduction: Reduction = 1
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
@@ -87,11 +88,20 @@ class Camera(Process):
         seen = isp.mosaic(darkroom.raw(scene), darkroom.corner)
         noisy = seen + darkroom.sensor_noise(seen, draw(self.iso, scene, generator), generator)
         noise = darkroom.developed(noisy) - darkroom.developed(seen)
-        noise = _smoothed(noise, draw(self.smoothing, scene, generator), highest(self.smoothing))
+        noise = self._reduced(noise, generator)
         noise = _sharpened(noise, draw(self.sharpening, scene, generator))
         noise = noise[..., EDGE : EDGE + height, EDGE : EDGE + width]
         noise = torch.nn.functional.avg_pool2d(noise, factor)
         return _luminance(noise) if clean.shape[1] == 1 else noise
+
+    def _reduced(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Blur the colour of noise, and its luminance."""
+        luminance = noise.mean(1, keepdim=True)
+        colour, luminance = (
+            gaussian_blur(part, draw(sigma, noise, generator), highest(sigma))
+            for part, sigma in ((noise - luminance, self.smoothing), (luminance, self.softening))
+        )
+        return luminance + colour
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,13 +171,6 @@ def _continued(values: Tensor, by: int) -> Tensor:
     """Continue images by their mirror image; those that are too small for it, by their border."""
     mode = "reflect" if min(values.shape[2:]) > by else "replicate"
     return torch.nn.functional.pad(values, (by, by, by, by), mode=mode)
-
-
-def _smoothed(noise: Tensor, sigma: Tensor, largest: float) -> Tensor:
-    """Blur the colour of noise, and its luminance a third as much."""
-    luminance = noise.mean(1, keepdim=True)
-    colour = gaussian_blur(noise - luminance, sigma, largest)
-    return gaussian_blur(luminance, sigma / 3, largest / 3) + colour
 
 
 def _sharpened(noise: Tensor, amount: Tensor) -> Tensor:
