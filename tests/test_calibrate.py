@@ -32,6 +32,8 @@ from unperturb.infer.interval import (
     find_calibration,
     interval,
     intervals,
+    kind_of,
+    level_of,
     pixel_spread,
     region_mean,
     region_means,
@@ -39,6 +41,7 @@ from unperturb.infer.interval import (
     with_calibration,
 )
 from unperturb.infer.metrics import coverage, ranks
+from unperturb.infer.observe import observe
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import polynomial_levels
 from unperturb.infer.tiled import Compute
@@ -46,6 +49,8 @@ from unperturb.model.checkpoint import FORMAT, load, read_tensors, save_model, w
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.network import UNetSettings
+from unperturb.model.spec import parse
+from unperturb.model.stabilise import Stabiliser
 
 WEIGHTS = torch.tensor([0.3, 0.3, 0.2, 0.2])
 MEANS = torch.tensor([[0.0, -2.0], [0.4, 2.0], [1.5, 0.0], [-1.5, 0.5]])
@@ -679,6 +684,32 @@ def test_gray_is_added_to_what_the_card_holds(run, model, tmp_path):
     assert [(each.kind, each.data) for each in made if each.statistic == "pixel"] == [("colour", "mine"), ("gray", "a")]
 
 
+def test_counts_are_calibrated_for_themselves(run, model, tmp_path):
+    """Under the noise of stabilised values, beside what the card holds; a card without them has other noise to go by.
+
+    Breaks: the level of the noise of values; counts under the kind of other noise; no way to fall back.
+    """
+    learned, others = write_pictures(tmp_path / "a", range(40)), write_pictures(tmp_path / "b", range(100, 140))
+    plain, both = tmp_path / "plain.safetensors", tmp_path / "both.safetensors"
+    assert run("calibrate", learned, "--model", model, "-o", plain, *QUICK, "--sigma", 20)[0] == 0
+    counts = ("--perturb", "poisson:gain=0.2 | poisson:gain=0.02")
+    assert run("calibrate", learned, "--model", plain, "-o", both, *QUICK, *counts)[0] == 0
+    card = load(both).card
+    assert find_calibration(card, "colour") == find_calibration(load(plain).card, "colour")
+    made = find_calibration(card, "colour counts")
+    assert list(made.scales) == pytest.approx([Stabiliser(0.02).sigma, Stabiliser(0.2).sigma])
+    assert find_calibration(load(plain).card, "colour counts") == find_calibration(card, "colour")
+    code, out, _ = run("calibrate", others, "--model", both, "--check", *counts, "--json")
+    found = [each for each in json.loads(out)["coverage"] if each["key"] == "colour counts pixel 0.9 central"]
+    assert (code, [each["measured"] for each in found]) == (0, [pytest.approx(0.9, abs=0.02)] * 2)
+    code, out, _ = run("calibrate", others, "--model", both, "--check", "--limit", 2)
+    assert (code, "counts" in out, "not a level" in out) == (0, False, False)
+    seen = observe(np.full((16, 16), 0.5, np.float32), load(both), perturbation=parse("poisson:gain=0.2")).posterior
+    assert kind_of(seen) == "gray counts"
+    assert float(level_of(seen, made)) == pytest.approx(Stabiliser(0.2, top=0.5).sigma, rel=0.01)
+    assert level_of(seen, find_calibration(card, "colour")).shape == (1, 1, 16, 16)
+
+
 def test_a_gray_image_among_colour_ones_takes_the_place_of_nothing(run, model, tmp_path):
     """Break: a calibration in gray by one image, over one by many."""
     folder = write_pictures(tmp_path / "a", range(4))
@@ -742,6 +773,9 @@ def test_calibrate_says_plainly_what_is_wrong(run, model, tmp_path):
         (2, "--sigma is numbers", (*to, "--sigma", "5;15")),
         (2, "above 0", (*to, "--sigma", "0,15")),
         (2, "level lies between 0 and 1", (*to, "--level", "90")),
+        (2, "leave one out", (*to, "--sigma", "5", "--perturb", "poisson:gain=0.1")),
+        (2, "under the noise of counting", (*to, "--perturb", "blur:sigma=1")),
+        (2, "how strong", (*to, "--perturb", "poisson:gain=0.1..0.2")),
         (1, "there is no model", ("-o", tmp_path / "x", "--model", "nonsense")),
     ):
         found, out, err = run("calibrate", folder, *arguments)

@@ -18,9 +18,9 @@ from unperturb.atomic import make_folder
 from unperturb.data.patches import LUMINANCE, held_out_files
 from unperturb.data.recording import check_finite, files_of, read
 from unperturb.errors import FileError, ModelError, UnperturbError, UsageError
-from unperturb.infer.calibrate import Coverage, Trial, calibrate, measure, trials
+from unperturb.infer.calibrate import Coverage, Trial, by_level, calibrate, measure, trials
 from unperturb.infer.conformal import check_share, images_needed
-from unperturb.infer.interval import GUARANTEED, Calibration, Drawing, calibrations, with_calibration
+from unperturb.infer.interval import COUNTS, GUARANTEED, Calibration, Drawing, calibrations, with_calibration
 from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import load, save_model
 from unperturb.model.denoiser import Denoiser
@@ -67,22 +67,21 @@ class Request:
         return levels
 
     def perturbation(self, denoiser: Denoiser) -> Perturbation | None:
-        """Return what is to be done to the images, for a conditional model.
+        """Return what is to be done to the images, other than to add noise of some levels.
 
         Raises
         ------
         UsageError
-            Where noise levels are asked for that it has no use for, or a perturbation that a model of noise has none
-            for.
+            Where noise levels are asked for that a conditional model has no use for, or both.
         """
-        text = self.options["perturb"]
-        if not denoiser.card.network.given:
-            if text is not None:
-                raise UsageError("--perturb is for conditional models; this one takes noise alone, see --sigma")
-            return None
-        if self.options["sigma"] is not None:
+        text, levels = self.options["perturb"], self.options["sigma"]
+        if denoiser.card.network.given and levels is not None:
             raise UsageError("--sigma is for models of noise; this one is conditional, see --perturb")
-        return parse(denoiser.card.perturbation if text is None else text)
+        if text is None:
+            return parse(denoiser.card.perturbation) if denoiser.card.network.given else None
+        if levels is not None:
+            raise UsageError("--sigma and --perturb each say what is done to the images; leave one out")
+        return parse(text)
 
     @property
     def data(self) -> str:
@@ -150,7 +149,7 @@ def measured(request: Request, show: Callable[..., None]) -> Told:
     known = calibrations(denoiser.card)
     if not known:
         raise ModelError(f"{request.model} is not calibrated; unperturb calibrate -o does it")
-    shares = sorted({sigma for each in known for sigma in each.scales})
+    shares = sorted({sigma for each in known if not each.kind.endswith(COUNTS) for sigma in each.scales})
     tried, failures = _try(request, denoiser, list(dict.fromkeys(each.drawing for each in known)), shares, show)
     found = measure(tried, known)
     if not found:
@@ -178,7 +177,8 @@ def _try(
     """
     files, options, levels = request.files(), request.options, request.levels()
     perturbation = request.perturbation(denoiser)
-    per_image = len(drawings) * (1 if perturbation is not None else len(levels or shares))
+    what = levels or shares if perturbation is None else perturbation
+    per_image = len(drawings) * len(by_level(what, denoiser))
     tried: list[Trial] = []
     scales: set[float] = set()
 

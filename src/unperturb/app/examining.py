@@ -120,7 +120,7 @@ class Examining:
         posterior = _precise(seen.posterior)
         spread = pixel_spread(posterior, draws)
         calibration = self._calibration(posterior, PIXEL)
-        half = None if calibration is None else calibration.scale(level_of(posterior)).to(spread) * spread
+        half = None if calibration is None else calibration.scale(level_of(posterior, calibration)).to(spread) * spread
         first = _first(posterior)
         windows = [window for window in widest_windows(spread[0], SIDE, PLACES) if spread[0][:, *window].any()]
         places = self._places(first, windows, draws[:, :1])
@@ -138,7 +138,7 @@ class Examining:
             missing=None if looked.missing is None else float(looked.missing[index].mean()),
             caveat=self.looking.caveat,
             calibration=calibration,
-            in_range=calibration is not None and calibration.holds_at(level_of(posterior)),
+            in_range=calibration is not None and calibration.holds_at(level_of(posterior, calibration)),
             residual=None if posterior.blind else _residual(recording, posterior, draws),
             places=places,
             components=directions,

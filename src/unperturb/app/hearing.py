@@ -123,7 +123,9 @@ class Hearing:
         spread = pixel_spread(posterior, draws)
         known = self._calibration(posterior)
         # Without a calibration draws are taken at their word: of n of them, as a forecast by Student's law would.
-        scale = _student(self.drawing.n_samples) if known is None else known.scale(level_of(posterior)).to(spread)
+        scale = (
+            _student(self.drawing.n_samples) if known is None else known.scale(level_of(posterior, known)).to(spread)
+        )
         best, half = posterior.mean, scale * spread
         units = heard.units[channel]
         trace = first_trace(heard, best[0, 0].numpy(), draws[:, 0, 0].numpy(), channel)
@@ -141,7 +143,7 @@ class Hearing:
             found = find_calibration(self.looking.denoise.card, kind_of(posterior), PIXEL)
         except ModelError:
             return None
-        return found if found.drawing == self.drawing and found.holds_at(level_of(posterior)) else None
+        return found if found.drawing == self.drawing and found.holds_at(level_of(posterior, found)) else None
 
 
 def _student(n_draws: int) -> float:

@@ -42,11 +42,12 @@ from unperturb.infer.interval import (
     pixel_spread,
     region_means,
 )
-from unperturb.infer.observe import observe
+from unperturb.infer.observe import is_conditional, observe
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise
-from unperturb.model.perturbation import Gaussian, Perturbation
+from unperturb.model.perturbation import Choice, Gaussian, Perturbation
+from unperturb.model.stabilise import Stabiliser, counting
 
 CROP = 192
 """Side in pixels of the middle of each image that is tried: what is near decides, and draws take long."""
@@ -102,7 +103,8 @@ def trials(
     denoise
         The denoiser.
     sigmas
-        Noise levels in the units of the values; or, for a conditional model, the perturbation, at level 1.
+        Noise levels in the units of the values. Or a perturbation: for a conditional model any, at level 1; for another
+        the noise of counting, or several of such as alternatives, each at the noise of its stabilised values.
     drawing
         How to draw.
     statistics
@@ -122,17 +124,23 @@ def trials(
     Raises
     ------
     UsageError
-        Where a level is not above 0.
+        Where a level is not above 0, or a perturbation is not what the denoiser can be calibrated for.
     """
     drawing = drawing or Drawing()
-    perturbations = _at_levels(sigmas)
+    perturbations = by_level(sigmas, denoise)
     for name, image in images:
         clean = image if crop is None else _middle(image, crop)
         axis = -1 if clean.ndim == 3 else None
         for level, perturbation in perturbations.items():
             seen = perturb(clean, perturbation, seed, name)
             observation = observe(
-                seen.values, denoise, seen.sigma, channel_axis=axis, missing=seen.missing, compute=compute
+                seen.values,
+                denoise,
+                seen.sigma,
+                channel_axis=axis,
+                missing=seen.missing,
+                perturbation=None if is_conditional(denoise) else perturbation,
+                compute=compute,
             )
             posterior, first = observation.posterior, _number(name)
             draws = drawing.draw(posterior, seed=seed, items=range(first, first + len(posterior.start)))
@@ -140,13 +148,24 @@ def trials(
             yield Trial(kind_of(posterior), level, scores, spreads, drawing)
 
 
-def _at_levels(sigmas: Sequence[float] | Perturbation) -> dict[float, Perturbation]:
-    """Return what is to be done to the images, by the level that it is calibrated under."""
-    if not isinstance(sigmas, Sequence):
+def by_level(sigmas: Sequence[float] | Perturbation, denoise: Denoise) -> dict[float, Perturbation]:
+    """Return what is to be done to the images, by the level that it is calibrated under; arguments as for `trials`."""
+    if isinstance(sigmas, Sequence):
+        if not sigmas or not all(0 < sigma < np.inf for sigma in sigmas):
+            raise UsageError(f"noise levels to calibrate at are finite and above 0; got {', '.join(map(str, sigmas))}")
+        return {sigma: Gaussian(sigma) for sigma in sigmas}
+    if is_conditional(denoise):
         return {1.0: sigmas}
-    if not sigmas or not all(0 < sigma < np.inf for sigma in sigmas):
-        raise UsageError(f"noise levels to calibrate at are finite and above 0; got {', '.join(map(str, sigmas))}")
-    return {sigma: Gaussian(sigma) for sigma in sigmas}
+    found = {}
+    for part in sigmas.parts if isinstance(sigmas, Choice) else (sigmas,):
+        noise = counting(part)
+        if noise is None:
+            raise UsageError(
+                f"a model of noise is calibrated at noise levels, or under the noise of counting, such as "
+                f"'poisson:gain=0.1 | poisson:gain=0.02'; got {part}"
+            )
+        found[Stabiliser(noise.gain, noise.read).sigma] = part
+    return found
 
 
 def score(

@@ -45,9 +45,10 @@ def counted_posterior(start: Tensor, denoise: Tiled, counting: Stabiliser) -> Po
     level = _together(counting.deviation(first))
     if counting.read >= READ * counting.gain:
         second = counting.inverse(denoise(seen, level))
-        return Posterior(denoise, start, _together(counting.variance(second).sqrt()))
+        return Posterior(denoise, start, _together(counting.variance(second).sqrt()), counted=counting.sigma)
     tangent = Tangent(denoise.denoise, first, counting.mean(first), counting.slope(first))
-    return Posterior(Tiled(tangent, denoise.compute), tangent.values(seen), tangent.rise * level)
+    through = Tiled(tangent, denoise.compute)
+    return Posterior(through, tangent.values(seen), tangent.rise * level, counted=counting.sigma)
 
 
 def _together(deviation: Tensor) -> Tensor:

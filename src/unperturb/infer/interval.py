@@ -176,13 +176,14 @@ class Calibration:
     promise
         "central" or "guaranteed".
     kind
-        "gray" or "colour".
+        "gray" or "colour", and with " counts" after it where noise of counting was calibrated for itself.
     level
         The share that is to be covered.
     confidence
         Of a guarantee; None for a central one.
     scales
-        Noise level, in the units of the values, to λ; of a conditional model one λ, under level 1.
+        Noise level, in the units of the values, to λ; of a conditional model one λ, under level 1; of counts by the
+        noise of stabilised values.
     drawing
         How the draws were made, and are to be made.
     n_images
@@ -239,13 +240,20 @@ class Calibration:
             raise ModelError(f"the model's calibration cannot be read: {error}") from None
 
 
+COUNTS = " counts"
+"""What is added to the kind of an image whose noise is that of counting."""
+
+
 def kind_of(posterior: Posterior) -> str:
     """Return the kind of image that a calibration has to be of, as the denoiser sees it."""
-    return "colour" if posterior.start.shape[1] > 1 else "gray"
+    kind = "colour" if posterior.start.shape[1] > 1 else "gray"
+    return kind if posterior.counted is None else kind + COUNTS
 
 
-def level_of(posterior: Posterior) -> Tensor:
+def level_of(posterior: Posterior, calibration: Calibration) -> Tensor:
     """Return the noise level that a calibration is looked up by: 1 for all that is seen without noise in the start."""
+    if posterior.counted is not None and calibration.kind.endswith(COUNTS):
+        return torch.tensor(posterior.counted, dtype=torch.float64)
     return torch.ones(()) if posterior.blind else posterior.spread_of_noise
 
 
@@ -264,6 +272,8 @@ def find_calibration(
 ) -> Calibration:
     """Return a calibration from a card, of any level where none is given.
 
+    Where counts were not calibrated for themselves, what is known of other noise has to do.
+
     Raises
     ------
     ModelError
@@ -272,6 +282,8 @@ def find_calibration(
     for each in calibrations(card):
         if (each.kind, each.statistic, each.promise) == (kind, statistic, promise) and level in (None, each.level):
             return each
+    if kind.endswith(COUNTS):
+        return find_calibration(card, kind.removesuffix(COUNTS), statistic, promise=promise, level=level)
     wanted = f"{promise} intervals of {kind} images, {statistic}" + ("" if level is None else f", at {level:g}")
     raise ModelError(f"this model is not calibrated for {wanted}; `unperturb calibrate` does it")
 
@@ -310,7 +322,7 @@ def intervals(posterior: Posterior, draws: Tensor, calibration: Calibration) -> 
         Where the calibration is of another statistic, or for another number of draws.
     """
     _check(calibration, PIXEL, draws)
-    at = level_of(posterior)
+    at = level_of(posterior, calibration)
     half = calibration.scale(at).to(draws) * pixel_spread(posterior, draws)
     return Intervals(posterior.mean - half, posterior.mean + half, calibration.holds_at(at))
 
@@ -339,7 +351,7 @@ def interval(posterior: Posterior, draws: Tensor, statistic: Statistic, calibrat
     """
     _check(calibration, statistic.name, draws)
     centre, spread = statistic.centre_and_spread(posterior.mean, draws)
-    noise = level_of(posterior)
+    noise = level_of(posterior, calibration)
     sigma = noise.flatten(1).square().mean(1, keepdim=True).sqrt() if noise.ndim else noise
     half = calibration.scale(sigma).to(draws) * spread
     return Intervals(centre - half, centre + half, calibration.holds_at(sigma))

@@ -43,6 +43,8 @@ class Posterior:
         draw then begins with noise of its own.
     onset
         Share of that noise at which the signal first shows, where the start says nothing; draws go there at once.
+    counted
+        Of counts, the noise of stabilised values, where black is 0 and the brightest is 1; None of anything else.
     """
 
     denoise: Denoise
@@ -50,6 +52,7 @@ class Posterior:
     sigma: Tensor | float
     blind: bool = False
     onset: float = 1.0
+    counted: float | None = None
 
     def at(self, x: Tensor, level: float) -> Tensor:
         """Return E[clean | x] where the noise in `x` is `level` times that of the start."""

@@ -53,8 +53,8 @@ class Camera(Process):
 
     `sharpening` is the share of its fine detail that is added once more; `smoothing` and `softening` are the standard
     deviations in pixels of the blurs by which a camera's own noise reduction takes noise out of colour and out of
-    luminance, which leaves what is coarse; `reduction` is by how much the picture was made smaller afterwards. Images of
-    1 or 3 channels, with values in [0, 1] in the curve of sRGB; what is beyond is clipped.
+    luminance, which leaves what is coarse; `reduction` is by how much the picture was made smaller afterwards. Images
+    of 1 or 3 channels, with values in [0, 1] in the curve of sRGB; what is beyond is clipped.
     """
 
     name: ClassVar[str] = "camera"

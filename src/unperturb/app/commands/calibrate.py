@@ -21,8 +21,9 @@ from unperturb.app.progress import progress_line
 @click.option("--check", is_flag=True, help="Measure what the model's intervals cover, and write nothing.")
 @click.option("--sigma", default=None, help="Noise levels in the files' own units, such as 5,15,25,50.  "
               "[default: 5,15,25,50 of 255; with --check, those that were calibrated]")  # fmt: skip
-@click.option("--perturb", default=None, help="For a conditional model: what to do to the images, as a spec.  "
-              "[default: what it was trained under]")  # fmt: skip
+@click.option("--perturb", default=None, help="What to do to the images, as a spec: for a conditional model anything  "
+              "[default: what it was trained under], for a model of noise that of counting, such as "
+              "'poisson:gain=0.1 | poisson:gain=0.02'.")  # fmt: skip
 @click.option(
     "--level", type=float, default=0.9, show_default=True, help="Share of the values that intervals are to cover."
 )
