@@ -17,21 +17,17 @@ import click
 import numpy as np
 import torch
 
+from benchmarks.cover import covered
 from benchmarks.images import pictures
 from benchmarks.peers import Array, bm3d
 from unperturb.infer.evaluate import perturb
-from unperturb.infer.interval import find_calibration, intervals, kind_of
 from unperturb.infer.metrics import psnr
-from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
-from unperturb.infer.sample import sample
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.machine import keep_freed_memory
 from unperturb.model.perturbation import Poisson
 from unperturb.model.stabilise import stabiliser
-
-CROP = 96
 
 
 @dataclass(frozen=True)
@@ -78,17 +74,6 @@ def stabilised_bm3d(noisy: Array, counting: Poisson) -> Array:
     assert stable is not None
     answer = bm3d(stable.forward(torch.from_numpy(noisy)).numpy(), stable.sigma)
     return stable.inverse(torch.from_numpy(np.ascontiguousarray(answer, np.float32))).numpy()
-
-
-def covered(clean: Array, noisy: Array, denoiser: Denoiser, counting: Poisson) -> float:
-    """Return the share of values in the middle of an image that lie in their 90 % interval, by the model's card."""
-    middle = tuple(slice((side - CROP) // 2, (side + CROP) // 2) for side in clean.shape[:2])
-    seen = observe(noisy[middle], denoiser, channel_axis=None if clean.ndim == 2 else -1, perturbation=counting)
-    calibration = find_calibration(denoiser.card, kind_of(seen.posterior))
-    draws = sample(seen.posterior, calibration.drawing.n_samples, steps=calibration.drawing.steps)
-    low, high, _ = intervals(seen.posterior, draws, calibration)
-    truth = seen.to_signal(clean[middle])
-    return float(((low <= truth) & (truth <= high)).float().mean())
 
 
 @click.command()

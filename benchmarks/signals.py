@@ -141,7 +141,7 @@ def _ours(denoiser: Denoiser, units: Units, values: Samples, missing: Gaps) -> t
     posterior = observation.posterior
     calibration = find_calibration(denoiser.card, kind_of(posterior), PIXEL)
     draws = calibration.drawing.draw(posterior)
-    half = calibration.scale(level_of(posterior)) * pixel_spread(posterior, draws)
+    half = calibration.scale(level_of(posterior, calibration)) * pixel_spread(posterior, draws)
     return (
         units.given_back(posterior.mean[0, 0].numpy()),
         units.given_back(draws[:, 0, 0].numpy()),

@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from skimage import data
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is not installed
 
 from benchmarks import denoise, images, peers, report
 from benchmarks.measure import Measurement, add_noise, measure
 from unperturb.errors import FileError, UsageError
+from unperturb.infer.evaluate import perturb
 from unperturb.infer.metrics import psnr, ssim
+from unperturb.model.spec import parse
 
 SET12 = images.TEST_SETS / "set12"
 FAST = ("natural", "total variation", "wavelets, BayesShrink", "wavelets, VisuShrink")
@@ -218,3 +221,42 @@ def test_the_benchmarks_of_noise_alone_run(tmp_path):
         result = CliRunner().invoke(main, [str(tmp_path), *options])
         assert result.exit_code == 0, result.output
         assert all(row in result.output for row in rows)
+
+
+def test_the_statistics_of_noise_are_those_of_white_noise_where_it_is_white():
+    """Breaks: variance by the noisy image's brightness; neighbours above for those to the right; colours one by one."""
+    from benchmarks.camera_noise import BINS, statistics
+
+    generator = np.random.default_rng(0)
+    clean = np.repeat(np.linspace(0, 0.999, 400)[:, None, None], 300, 1).repeat(3, 2).astype(np.float32)
+    white = generator.standard_normal((400, 300, 3)).astype(np.float32)
+    found = statistics(clean, white)
+    np.testing.assert_allclose(found["growth"], np.ones(BINS), atol=0.06)
+    np.testing.assert_allclose(found["reach"], [1, *[0] * 8], atol=0.02)
+    np.testing.assert_allclose(found["colours"], 0, atol=0.02)
+    wide = statistics(clean, 0.2 * clean * np.repeat((white + np.roll(white, 1, 1))[..., :1], 3, 2))
+    assert found["reach"].shape == wide["reach"].shape
+    assert wide["reach"][1] == pytest.approx(0.5, abs=0.02)
+    assert abs(wide["reach"][2]) < 0.02
+    assert np.isfinite(wide["growth"]).all()
+    assert (np.diff(wide["growth"]) > 0).all()
+    np.testing.assert_allclose(wide["colours"], 1, atol=1e-4)
+
+
+def test_the_benchmarks_of_photographs_run(tmp_path):
+    """Of pairs of a shot and a mean, where the shot is simulated."""
+    from benchmarks import camera_noise, photo
+
+    clean = data.astronaut()[40:200, 150:310]
+    shot = perturb((clean / 255).astype(np.float32), parse("camera:iso=1600"), 0, "a").values
+    Image.fromarray(clean).save(tmp_path / "a_mean.JPG", quality=95)
+    Image.fromarray(np.rint(255 * shot).astype(np.uint8)).save(tmp_path / "a_real.JPG", quality=95)
+    for main, options, rows in (
+        (photo.main, ["--only", "by photo", "--cover"], ["| by photo | ", "intervals of photo cover 0."]),
+        (camera_noise.main, ["-o", str(tmp_path / "a.png")], ["reach    real", "growth   simulated"]),
+    ):
+        result = CliRunner().invoke(main, [str(tmp_path), *options])
+        assert result.exit_code == 0, result.output
+        assert all(row in result.output for row in rows)
+    with Image.open(tmp_path / "a.png") as figure:
+        assert figure.width > 500
