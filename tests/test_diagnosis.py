@@ -186,6 +186,52 @@ def test_second_shots_tell_what_texture_hides():
     assert not both.correlated
 
 
+def framed(folder, planes) -> object:
+    folder.mkdir()
+    for number, plane in enumerate(planes):
+        tifffile.imwrite(folder / f"{number}.tif", plane.astype(np.float32))
+    return folder
+
+
+def even(level: float, gain: float, read: float, offset: float, seed: int) -> np.ndarray:
+    clean = np.full((200, 260), level)
+    return offset + clean + np.sqrt(gain * clean + read**2) * noise(clean.shape, seed)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_dark_frames_tell_offset_and_read_noise_and_flat_ones_the_gain(tmp_path, paired):
+    """Where a scene is all of one brightness the two say everything.
+
+    Breaks: dark frames left with their offset; flat frames not looked at; an even frame compared with itself, unturned.
+    """
+    gain, read, offset = 0.01, 0.02, 0.125
+    one = framed(tmp_path / "in", [even(0.5, gain, read, offset, 1)])
+    options = {"again": [framed(tmp_path / "again", [even(0.5, gain, read, offset, 2)])]} if paired else {}
+    dark = framed(tmp_path / "dark", [even(0.0, gain, read, offset, number) for number in (3, 4)])
+    flat = framed(tmp_path / "flat", [even(0.8, gain, read, offset, 5)])
+    assert "gaussian" in diagnose_files([one], **options).spec
+    for frames in ({"dark": [dark]}, {"dark": [dark], "flat": [flat]}):
+        found = diagnose_files([one], **options, **frames)
+        assert found.offset == pytest.approx(offset, rel=0.01)
+        assert found.noise.gain.value == pytest.approx(gain, rel=0.1)
+        assert found.noise.read.value == pytest.approx(read, rel=0.1)
+        told = parse(found.spec)
+        assert (told.gain, told.read, told.offset) == pytest.approx((gain, read, offset), rel=0.1)
+    assert found.as_dict()["offset"] == found.offset
+    only = diagnose_files([one], **options, flat=[framed(tmp_path / "dim", [even(0.1, gain, read, offset, 6)])])
+    assert only.noise.gain.value == pytest.approx(gain, rel=0.1)
+    assert only.offset is None
+
+
+def test_dark_frames_that_are_cut_off_are_refused(tmp_path, run):
+    one = framed(tmp_path / "in", [even(0.5, 0.01, 0.02, 0, 1)])
+    dark = framed(tmp_path / "dark", [np.maximum(even(0.0, 0.01, 0.02, 0, 2), 0)])
+    code, _, error = run("diagnose", one, "--dark", dark)
+    assert (code, "cut off at black" in error) == (2, True)
+    code, out, _ = run("diagnose", one, "--dark", framed(tmp_path / "good", [even(0.0, 0.01, 0.02, 0.1, 2)]))
+    assert (code, "offset     0.1" in out) == (0, True)
+
+
 # --- Faults -----------------------------------------------------------------------------------------------------------
 
 

@@ -215,6 +215,15 @@ def test_tiles_of_counts_are_the_whole(natural, photograph):
     assert np.abs(whole - tiles).max() < 0.01
 
 
+@pytest.mark.parametrize("spec", ["poisson:gain=0.25", "poisson-gaussian:gain=0.02,read=0.02,offset=0.3"])
+def test_counts_are_known_by_the_noise_of_a_picture_from_black_to_white(natural, photograph, spec):
+    """Break: the brightest of what was counted, which is twice as bright where counts are four."""
+    sensor = stabiliser(parse(spec), np.ones(4))
+    clean = sensor.offset + (1 - sensor.offset) * photograph
+    posterior = observe(noisy(clean, spec), natural, perturbation=parse(spec), compute=CPU).posterior
+    assert posterior.counted == pytest.approx(Stabiliser(sensor.gain, sensor.read, sensor.offset).sigma, rel=0.1)
+
+
 def test_draws_of_counts_are_off_by_twice_the_error(natural, photograph):
     spec = "poisson:gain=0.02"
     posterior = observe(noisy(photograph, spec), natural, perturbation=parse(spec), compute=CPU).posterior

@@ -28,6 +28,9 @@ PLANES = 16
 SIDE = 1600
 """Pixels a side of every plane that are looked at, in its middle."""
 
+CUT_OFF = 0.25
+"""Share of the values of dark frames at their lowest from which on they say nothing."""
+
 FAULTY = 3e-4
 """Share of faulty pixels from which on they are spoken of: texture has some that look like it."""
 
@@ -48,6 +51,8 @@ class Diagnosis:
         The perturbation, as other commands take it.
     advice
         Plain sentences.
+    offset
+        The value of no light, in the units of `noise`, which is that above it; None where no dark frame was given.
     """
 
     files: int
@@ -57,6 +62,7 @@ class Diagnosis:
     white: float
     spec: str
     advice: tuple[str, ...]
+    offset: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values only, ready for JSON."""
@@ -70,6 +76,7 @@ class Diagnosis:
             "sigma": _plain(noise.sigma),
             "gain": _plain(noise.gain),
             "read": _plain(noise.read),
+            "offset": self.offset,
             "unevenness": _plain(noise.unevenness),
             "signal_dependent": noise.depends,
             "correlated": {
@@ -94,6 +101,8 @@ def diagnose_files(
     again: Sequence[Path] = (),
     show: Callable[[int, int, str], None] = lambda *_: None,
     *,
+    dark: Sequence[Path] = (),
+    flat: Sequence[Path] = (),
     side: int = SIDE,
 ) -> Diagnosis:
     """Diagnose the noise that files have in common.
@@ -106,6 +115,10 @@ def diagnose_files(
         Second shots of the same, as many and in the same order.
     show
         Told files done, all there are, and the name of one.
+    dark
+        Frames without light, at the same setting: they tell the offset, and the noise of reading.
+    flat
+        Frames of something even: noise at one brightness more, without any texture.
     side
         Pixels a side of every plane that are looked at, in its middle.
 
@@ -114,7 +127,7 @@ def diagnose_files(
     FileError
         Where there are no images, or one cannot be read, or they are of several kinds.
     UsageError
-        Where they are too small, or second shots are not of the first.
+        Where they are too small, or second shots are not of the first, or dark frames are cut off at black.
     """
     files, seconds = files_of(inputs), files_of(again) if again else []
     if seconds and len(seconds) != len(files):
@@ -130,18 +143,41 @@ def diagnose_files(
                 taken, kind = _planes(sources[index], side)
                 shots.extend(taken)
                 kinds.add(kind)
+    darks, flats = (_frames(frames, side, kinds) for frames in (dark, flat))
     if len(kinds) > 1:
         raise FileError("the files are of several types or bit depths; diagnose those of one kind at a time")
     dtype, white = kinds.pop()
     whole = dtype[0] in "iu"
-    noise = measure_noise(planes, others, step=1 / white if whole else 0.0)
+    offset = _offset(darks) if darks else None
+    # A frame without texture is a second shot of itself, turned by a half.
+    even = [*darks, *flats]
+    firsts, twins = [*planes, *even], [*others, *(plane[::-1, ::-1] for plane in even)] if others else []
+    lit, again_lit = ([plane - (offset or 0.0) for plane in shots] for shots in (firsts, twins))
+    noise = measure_noise(lit, again_lit, step=1 / white if whole else 0.0)
     # What is within a few steps of rounding is no fault, however little noise there is.
     strength = max(noise.sigma.value, 3 / white if whole else 0.0)
     faults = find_faults(planes, strength, (0.0, 1.0) if whole else None)
-    spec = specified(noise, faults)
-    return Diagnosis(
-        len(files), len(chosen), noise, faults, white, spec, advice_on(noise, faults, paired=bool(seconds))
-    )
+    spec = specified(noise, faults, offset)
+    advice = advice_on(noise, faults, paired=bool(seconds))
+    return Diagnosis(len(files), len(chosen), noise, faults, white, spec, advice, offset)
+
+
+def _frames(sources: Sequence[Path], side: int, kinds: set[tuple[str, float]]) -> Planes:
+    """Return the planes of frames without texture, and add of what kind they are."""
+    found: Planes = []
+    for file in files_of(sources)[:MOST] if sources else []:
+        taken, kind = _planes(file, side)
+        found.extend(taken)
+        kinds.add(kind)
+    return found
+
+
+def _offset(darks: Planes) -> float:
+    """Return the value of no light, from frames without any."""
+    values = np.concatenate([plane[np.isfinite(plane)] for plane in darks])
+    if not values.size or (values == values.min()).mean() > CUT_OFF:
+        raise UsageError("the dark frames are cut off at black, or even: of their noise, half or all is missing")
+    return float(values.mean(dtype=np.float64))
 
 
 def noise_of(text: str) -> Perturbation:
@@ -180,20 +216,28 @@ def white_noise(noise: NoiseCurve) -> Gaussian | PoissonGaussian:
     return Gaussian(float(f"{noise.sigma.value:.4g}") if noise.heard else 0.0)
 
 
-def counted(noise: NoiseCurve) -> PoissonGaussian:
-    """Return noise that grows with brightness; where it ends before brightness does, the offset is where it ends."""
+def counted(noise: NoiseCurve, offset: float | None = None) -> PoissonGaussian:
+    """Return noise that grows with brightness; where it ends before brightness does, the offset is where it ends.
+
+    Parameters
+    ----------
+    noise
+        What was measured.
+    offset
+        What was taken away from all values before that, where it is known.
+    """
     gain, read = noise.gain.value, noise.read.value
-    offset = -noise.intercept.value / gain if noise.intercept.high < 0 else 0.0
-    return PoissonGaussian(*(float(f"{level:.4g}") for level in (gain, read, offset)))
+    ends = -noise.intercept.value / gain if noise.intercept.high < 0 and offset is None else offset or 0.0
+    return PoissonGaussian(*(float(f"{level:.4g}") for level in (gain, read, ends)))
 
 
-def specified(noise: NoiseCurve, faults: Faults) -> str:
+def specified(noise: NoiseCurve, faults: Faults, offset: float | None = None) -> str:
     """Return what was found as the spec of a perturbation."""
     if noise.correlated:
         exponent, length = matching(noise.autocorrelation)
         spec = f"coloured:sigma={noise.sigma.value:.4g},exponent={exponent:g},length={length:g}"
     elif noise.grows:
-        spec = str(counted(noise))
+        spec = str(counted(noise, offset))
     else:
         spec = f"gaussian:sigma={noise.sigma.value:.4g}"
     if faults.faulty > FAULTY:

@@ -16,6 +16,9 @@ On photographs of four photons a pixel the answer is 0.3 dB better for it than f
 much noise of reading as one count 0.2 dB worse.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,13 +45,19 @@ def counted_posterior(start: Tensor, denoise: Tiled, counting: Stabiliser) -> Po
     """
     seen = counting.forward(start)
     first = counting.inverse(denoise(seen, counting.sigma))
-    level = _together(counting.deviation(first))
+    level, noise = _together(counting.deviation(first)), _known_by(counting, first)
     if counting.read >= READ * counting.gain:
         second = counting.inverse(denoise(seen, level))
-        return Posterior(denoise, start, _together(counting.variance(second).sqrt()), counted=counting.sigma)
+        return Posterior(denoise, start, _together(counting.variance(second).sqrt()), counted=noise)
     tangent = Tangent(denoise.denoise, first, counting.mean(first), counting.slope(first))
     through = Tiled(tangent, denoise.compute)
-    return Posterior(through, tangent.values(seen), tangent.rise * level, counted=counting.sigma)
+    return Posterior(through, tangent.values(seen), tangent.rise * level, counted=noise)
+
+
+def _known_by(counting: Stabiliser, first: Tensor) -> float:
+    """Return the noise that calibrations are looked up by, where the brightest of a first answer is 1."""
+    top = float(np.quantile(first.numpy(), 0.999))
+    return replace(counting, top=max(top, counting.offset + counting.gain)).sigma
 
 
 def _together(deviation: Tensor) -> Tensor:

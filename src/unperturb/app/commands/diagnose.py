@@ -20,12 +20,26 @@ if TYPE_CHECKING:
     help="Second shots of the same things, files or folders in the same order; may be repeated.",
 )  # fmt: skip
 @click.option(
+    "--dark", multiple=True, type=click.Path(exists=True, path_type=Path),
+    help="Frames without light at the same setting: they tell the offset and the noise of reading; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--flat", multiple=True, type=click.Path(exists=True, path_type=Path),
+    help="Frames of something even: noise without any texture; may be repeated.",
+)  # fmt: skip
+@click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="An HTML page with the plots, to write."
 )
 @click.option("--overwrite", is_flag=True, help="Replace a page that is there already.")
 @json_option
 def diagnose(
-    inputs: tuple[Path, ...], again: tuple[Path, ...], output: Path | None, overwrite: bool, as_json: bool
+    inputs: tuple[Path, ...],
+    again: tuple[Path, ...],
+    dark: tuple[Path, ...],
+    flat: tuple[Path, ...],
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Tell what noise is in INPUTS, image files or folders of them from one camera at one setting.
 
@@ -38,7 +52,7 @@ def diagnose(
     if output is not None and output.exists() and not overwrite:
         raise FileError(f"{output} exists already; give another name, or --overwrite")
     with progress_line("diagnosing") as show:
-        found = diagnose_files(inputs, again, show)
+        found = diagnose_files(inputs, again, show, dark=dark, flat=flat)
     if output is not None:
         _write(found, inputs, output, overwrite=overwrite)
     if as_json:
@@ -54,6 +68,8 @@ def _lines(found: "Diagnosis") -> list[str]:
     noise = found.noise
     lines = [found.spec, _line("sigma", noise.sigma, found.white), _line("gain", noise.gain, 1.0)]
     lines.append(_line("read", noise.read, found.white))
+    if found.offset is not None:
+        lines.append(f"{'offset':<11}{found.offset:.4g}  (of the dark frames){_own(found.offset, found.white)}")
     if noise.heard and noise.whiteness is not None:
         in_common = f"in common up to {pixels(noise.reach)} apart" if noise.correlated else "white"
         lines.append(f"{'neighbours':<11}{in_common} (whiteness {noise.whiteness.value:.2f})")
@@ -61,8 +77,12 @@ def _lines(found: "Diagnosis") -> list[str]:
 
 
 def _line(name: str, measured: "Measured", white: float) -> str:
-    own = f"   {white * measured.value:.3g} of {white:g}" if white != 1 else ""
-    return f"{name:<11}{measured.value:.4g}  ({measured.low:.4g} to {measured.high:.4g}){own}"
+    return f"{name:<11}{measured.value:.4g}  ({measured.low:.4g} to {measured.high:.4g}){_own(measured.value, white)}"
+
+
+def _own(value: float, white: float) -> str:
+    """Return a value in the units of the files, where they have others."""
+    return f"   {white * value:.3g} of {white:g}" if white != 1 else ""
 
 
 def _write(found: "Diagnosis", inputs: tuple[Path, ...], output: Path, *, overwrite: bool) -> None:
