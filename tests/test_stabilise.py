@@ -209,8 +209,8 @@ def test_tiles_of_counts_are_the_whole(natural, photograph):
     """Break: the tangent not cut along with the tile."""
     values = noisy(photograph, "poisson:gain=0.1")
     whole, tiles = (
-        restore(values, natural, perturbation=parse("poisson:gain=0.1"), compute=Compute("cpu", "float32", size, 64))
-        for size in (None, 64)
+        restore(values, natural, perturbation=parse("poisson:gain=0.1"), compute=Compute("cpu", "float32", size, 48))
+        for size in (None, 16)
     )
     assert np.abs(whole - tiles).max() < 0.01
 
