@@ -18,6 +18,7 @@ from benchmarks.peers import Array, need
 from benchmarks.photo import pairs
 from unperturb.data.patches import LUMINANCE
 from unperturb.data.recording import read
+from unperturb.errors import UnperturbError
 from unperturb.infer.evaluate import perturb
 from unperturb.model.spec import parse
 
@@ -111,7 +112,12 @@ def draw(found: dict[str, list[Numbers]], output: Path) -> None:
 @click.option("--limit", type=int, default=None, help="Pictures.")
 def main(folder: Path, output: Path | None, spec: str, limit: int | None) -> None:
     """Measure, print medians, and draw them."""
-    found = measured(folder, spec, limit)
+    if not pairs(folder):
+        raise click.UsageError(f"there are no pairs NAME_real and NAME_mean in {folder}")
+    try:
+        found = measured(folder, spec, limit)
+    except UnperturbError as error:
+        raise click.ClickException(str(error)) from None
     for name in ("growth", "reach", "colours"):
         for kind, numbers in found.items():
             click.echo(f"{name:<8} {kind:<10}" + "".join(f"{value:7.2f}" for value in _quartiles(numbers, name)[1]))

@@ -29,7 +29,8 @@ def covered(
     perturbation
         What was done, for a model that has to be told.
     """
-    middle = tuple(slice((side - MIDDLE) // 2, (side + MIDDLE) // 2) for side in clean.shape[:2])
+    firsts = [max(side - MIDDLE, 0) // 2 for side in clean.shape[:2]]
+    middle = tuple(slice(first, first + MIDDLE) for first in firsts)
     axis = None if clean.ndim == 2 else -1
     posterior = (seen := observe(noisy[middle], denoiser, channel_axis=axis, perturbation=perturbation)).posterior
     calibration = find_calibration(denoiser.card, kind_of(posterior))

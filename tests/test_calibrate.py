@@ -702,6 +702,12 @@ def test_counts_are_calibrated_for_themselves(run, model, tmp_path):
     code, out, _ = run("calibrate", others, "--model", both, "--check", *counts, "--json")
     found = [each for each in json.loads(out)["coverage"] if each["key"] == "colour counts pixel 0.9 central"]
     assert (code, [each["measured"] for each in found]) == (0, [pytest.approx(0.9, abs=0.02)] * 2)
+    code, out, err = run("calibrate", others, "--model", plain, "--check", *counts)
+    assert (code, out, "not calibrated for counts" in err) == (1, "", True)
+    alone = tmp_path / "alone.safetensors"
+    assert run("calibrate", learned, "--model", model, "-o", alone, *QUICK, *counts, "--limit", 2)[0] == 0
+    code, out, err = run("calibrate", others, "--model", alone, "--check")
+    assert (code, out, "for counts alone" in err) == (1, "", True)
     code, out, _ = run("calibrate", others, "--model", both, "--check", "--limit", 2)
     assert (code, "counts" in out, "not a level" in out) == (0, False, False)
     seen = observe(np.full((16, 16), 0.5, np.float32), load(both), perturbation=parse("poisson:gain=0.2")).posterior
@@ -776,6 +782,7 @@ def test_calibrate_says_plainly_what_is_wrong(run, model, tmp_path):
         (2, "leave one out", (*to, "--sigma", "5", "--perturb", "poisson:gain=0.1")),
         (2, "under the noise of counting", (*to, "--perturb", "blur:sigma=1")),
         (2, "how strong", (*to, "--perturb", "poisson:gain=0.1..0.2")),
+        (2, "equally strong", (*to, "--perturb", "poisson:gain=0.1 | poisson-gaussian:gain=0.1,read=0")),
         (1, "there is no model", ("-o", tmp_path / "x", "--model", "nonsense")),
     ):
         found, out, err = run("calibrate", folder, *arguments)

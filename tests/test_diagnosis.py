@@ -223,6 +223,18 @@ def test_dark_frames_tell_offset_and_read_noise_and_flat_ones_the_gain(tmp_path,
     assert only.offset is None
 
 
+def test_hot_pixels_of_dark_frames_say_nothing_and_pictures_alone_how_strong_noise_is(tmp_path):
+    """Breaks: the mean of all pixels; their noise with hot pixels in it; sigma over dark frames as well."""
+    gain, read, offset = 0.01, 0.02, 0.125
+    one = framed(tmp_path / "in", [even(0.5, gain, read, offset, 1)])
+    hot = even(0.0, gain, read, offset, 2)
+    hot[np.random.default_rng(0).random(hot.shape) < 2e-3] = 1
+    found = diagnose_files([one], dark=[framed(tmp_path / "dark", [hot])])
+    assert found.offset == pytest.approx(offset, rel=3e-3)
+    assert found.noise.read.value == pytest.approx(read, rel=0.1)
+    assert found.noise.sigma.value == pytest.approx(math.sqrt(0.5 * gain + read**2), rel=0.05)
+
+
 def test_dark_frames_that_are_cut_off_are_refused(tmp_path, run):
     one = framed(tmp_path / "in", [even(0.5, 0.01, 0.02, 0, 1)])
     dark = framed(tmp_path / "dark", [np.maximum(even(0.0, 0.01, 0.02, 0, 2), 0)])

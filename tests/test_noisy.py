@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from unperturb.app.adapting import choose
+from unperturb.app.adapting import _recordings, choose
 from unperturb.app.commands.fit import fit as fit_command
 from unperturb.app.shots import Shots, read_shots
 from unperturb.errors import TrainingError, UsageError
@@ -573,6 +573,23 @@ def test_a_gray_frame_among_colour_stays_in_colour(tmp_path, shots):
     colour[1] = colour[1, ..., :1]
     tifffile.imwrite(tmp_path / "stack.tif", colour.astype(np.float32), photometric="rgb", metadata={"axes": "TYXS"})
     assert {plane.shape for plane in read_shots((tmp_path / "stack.tif",), ()).firsts} == {(3, 200, 160)}
+
+
+def test_counts_in_colour_are_learned_from(tmp_path, shots, run):
+    """With one map for all colours, of the noise of values. Break: that of the posterior, a map a colour."""
+    clean = np.clip(np.repeat(shots[1][..., None], 3, -1) * (0.9, 0.6, 0.3), 0.05, 1)
+    counts = np.random.default_rng(3).poisson(clean / 0.05) * 0.05
+    tifffile.imwrite(tmp_path / "a.tif", counts.astype(np.float32), photometric="rgb")
+    code, _, words = run("fit", "--noisy", tmp_path / "a.tif", "--from", "natural", "--noise", "poisson:gain=0.05",
+                         "--steps", 1, "--batch", 1, "--patch-size", 32, "-o", tmp_path / "m.safetensors")  # fmt: skip
+    assert code == 0, words
+    choice = choose((tmp_path / "a.tif",), (), read_shots((tmp_path / "a.tif",), ()), "poisson:gain=0.05", "sure",
+                    adapting=True)  # fmt: skip
+    made = _recordings(choice, load("natural"))
+    truth = np.sqrt(0.05 * clean.mean(-1))
+    assert made.sigmas[0].shape == (1, 200, 160)
+    top = np.quantile(counts, 0.999)
+    assert np.abs(top * made.sigmas[0][0] / truth - 1).mean() < 0.1
 
 
 def test_a_run_that_was_stopped_at_its_beginning_is_taken_up_again(tmp_path):

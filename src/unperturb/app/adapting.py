@@ -16,7 +16,7 @@ from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.model.perturbation import Gaussian, Perturbation
-from unperturb.model.stabilise import counting
+from unperturb.model.stabilise import counting, stabiliser
 from unperturb.train.adapt import NoisyReport, learn_noisy
 from unperturb.train.noisy import NOISY, check_noisy
 from unperturb.train.recordings import Recordings
@@ -240,7 +240,12 @@ def _recordings(choice: Choice, denoiser: Denoiser) -> Recordings:
 def _sigma_map(plane: NDArray[np.float32], noise: Perturbation, denoiser: Denoiser) -> NDArray[np.float32]:
     """Return how strong the noise of a plane is where, ``(1, height, width)``."""
     level = noise.sigma if isinstance(noise, Gaussian) and isinstance(noise.sigma, float) else None
-    spread = observe(plane, denoiser, level, channel_axis=0, perturbation=noise).posterior.spread_of_noise.numpy()
+    posterior = observe(plane, denoiser, level, channel_axis=0, perturbation=noise).posterior
+    counts = stabiliser(noise, plane)
+    strong = (
+        posterior.spread_of_noise if counts is None else counts.variance(posterior.mean).mean(1, keepdim=True).sqrt()
+    )
+    spread = strong.numpy()
     return _smooth(np.broadcast_to(spread, (1, 1, *plane.shape[1:]))[0] if spread.ndim < 4 else spread[0])
 
 

@@ -150,6 +150,11 @@ def measured(request: Request, show: Callable[..., None]) -> Told:
     if not known:
         raise ModelError(f"{request.model} is not calibrated; unperturb calibrate -o does it")
     shares = sorted({sigma for each in known if not each.kind.endswith(COUNTS) for sigma in each.scales})
+    counts = not denoiser.card.network.given and request.perturbation(denoiser) is not None
+    if counts and not any(each.kind.endswith(COUNTS) for each in known):
+        raise ModelError(f"{request.model} is not calibrated for counts; unperturb calibrate --perturb -o does it")
+    if not (shares or counts):
+        raise ModelError(f"{request.model} is calibrated for counts alone; say which with --perturb")
     tried, failures = _try(request, denoiser, list(dict.fromkeys(each.drawing for each in known)), shares, show)
     found = measure(tried, known)
     if not found:

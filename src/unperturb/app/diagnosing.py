@@ -1,7 +1,7 @@
 """From files to a diagnosis of their noise: what it is, as a spec that other commands take, and what follows from it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +148,15 @@ def diagnose_files(
         raise FileError("the files are of several types or bit depths; diagnose those of one kind at a time")
     dtype, white = kinds.pop()
     whole = dtype[0] in "iu"
-    offset = _offset(darks) if darks else None
+    offset, darks = _without_light(darks) if darks else (None, darks)
     # A frame without texture is a second shot of itself, turned by a half.
     even = [*darks, *flats]
     firsts, twins = [*planes, *even], [*others, *(plane[::-1, ::-1] for plane in even)] if others else []
     lit, again_lit = ([plane - (offset or 0.0) for plane in shots] for shots in (firsts, twins))
-    noise = measure_noise(lit, again_lit, step=1 / white if whole else 0.0)
+    step = 1 / white if whole else 0.0
+    noise = measure_noise(lit, again_lit, step=step)
+    if even:  # how strong noise is over all is asked of the pictures
+        noise = replace(noise, sigma=measure_noise(lit[: len(planes)], again_lit[: len(planes)], step=step).sigma)
     # What is within a few steps of rounding is no fault, however little noise there is.
     strength = max(noise.sigma.value, 3 / white if whole else 0.0)
     faults = find_faults(planes, strength, (0.0, 1.0) if whole else None)
@@ -172,12 +175,16 @@ def _frames(sources: Sequence[Path], side: int, kinds: set[tuple[str, float]]) -
     return found
 
 
-def _offset(darks: Planes) -> float:
-    """Return the value of no light, from frames without any."""
+def _without_light(darks: Planes) -> tuple[float, Planes]:
+    """Return the value of no light, and the frames without what is far off it, as hot pixels are."""
     values = np.concatenate([plane[np.isfinite(plane)] for plane in darks])
     if not values.size or (values == values.min()).mean() > CUT_OFF:
         raise UsageError("the dark frames are cut off at black, or even: of their noise, half or all is missing")
-    return float(values.mean(dtype=np.float64))
+    low, middle, high = np.quantile(values, (0.02, 0.5, 0.98))
+    furthest = 6 * (high - low) / 4.1  # as of a normal distribution
+    kept = np.abs(values - middle) <= furthest
+    clean = [np.where(np.abs(plane - middle) <= furthest, plane, np.float32(np.nan)) for plane in darks]
+    return float(values[kept].mean(dtype=np.float64)), clean
 
 
 def noise_of(text: str) -> Perturbation:

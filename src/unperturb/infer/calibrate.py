@@ -156,7 +156,7 @@ def by_level(sigmas: Sequence[float] | Perturbation, denoise: Denoise) -> dict[f
         return {sigma: Gaussian(sigma) for sigma in sigmas}
     if is_conditional(denoise):
         return {1.0: sigmas}
-    found = {}
+    found: dict[float, Perturbation] = {}
     for part in sigmas.parts if isinstance(sigmas, Choice) else (sigmas,):
         noise = counting(part)
         if noise is None:
@@ -164,7 +164,12 @@ def by_level(sigmas: Sequence[float] | Perturbation, denoise: Denoise) -> dict[f
                 f"a model of noise is calibrated at noise levels, or under the noise of counting, such as "
                 f"'poisson:gain=0.1 | poisson:gain=0.02'; got {part}"
             )
-        found[Stabiliser(noise.gain, noise.read).sigma] = part
+        level = Stabiliser(noise.gain, noise.read, noise.offset).sigma
+        if level in found:
+            raise UsageError(
+                f"{found[level]} and {part} are equally strong, and cannot be told apart by it; leave one out"
+            )
+        found[level] = part
     return found
 
 
