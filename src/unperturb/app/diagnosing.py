@@ -149,20 +149,25 @@ def diagnose_files(
     dtype, white = kinds.pop()
     whole = dtype[0] in "iu"
     offset, darks = _without_light(darks) if darks else (None, darks)
-    # A frame without texture is a second shot of itself, turned by a half.
-    even = [*darks, *flats]
-    firsts, twins = [*planes, *even], [*others, *(plane[::-1, ::-1] for plane in even)] if others else []
-    lit, again_lit = ([plane - (offset or 0.0) for plane in shots] for shots in (firsts, twins))
-    step = 1 / white if whole else 0.0
-    noise = measure_noise(lit, again_lit, step=step)
-    if even:  # how strong noise is over all is asked of the pictures
-        noise = replace(noise, sigma=measure_noise(lit[: len(planes)], again_lit[: len(planes)], step=step).sigma)
+    noise = _measured(planes, others, [*darks, *flats], offset or 0.0, 1 / white if whole else 0.0)
     # What is within a few steps of rounding is no fault, however little noise there is.
     strength = max(noise.sigma.value, 3 / white if whole else 0.0)
     faults = find_faults(planes, strength, (0.0, 1.0) if whole else None)
     spec = specified(noise, faults, offset)
     advice = advice_on(noise, faults, paired=bool(seconds))
     return Diagnosis(len(files), len(chosen), noise, faults, white, spec, advice, offset)
+
+
+def _measured(planes: Planes, others: Planes, even: Planes, offset: float, step: float) -> NoiseCurve:
+    """Measure noise above an offset, in planes with or without second shots, and in frames without texture."""
+    # These are second shots of themselves, turned by a half.
+    firsts, twins = [*planes, *even], [*others, *(plane[::-1, ::-1] for plane in even)] if others else []
+    lit, again = ([plane - offset for plane in shots] for shots in (firsts, twins))
+    noise = measure_noise(lit, again, step=step)
+    if not even:
+        return noise
+    # How strong it is over all is asked of the pictures.
+    return replace(noise, sigma=measure_noise(lit[: len(planes)], again[: len(planes)], step=step).sigma)
 
 
 def _frames(sources: Sequence[Path], side: int, kinds: set[tuple[str, float]]) -> Planes:
