@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from unperturb.data.signal import read
 from unperturb.data.stretches import Units, units_of
-from unperturb.infer.interval import PIXEL, find_calibration, kind_of, level_of, pixel_spread
+from unperturb.infer.interval import find_calibration, kind_of, level_of, pixel_spread
 from unperturb.infer.observe import observe
+from unperturb.infer.statistic import PIXEL
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
 

@@ -27,7 +27,6 @@ from unperturb.infer.conformal import (
 from unperturb.infer.interval import (
     Calibration,
     Drawing,
-    Statistic,
     calibrations,
     find_calibration,
     interval,
@@ -35,15 +34,13 @@ from unperturb.infer.interval import (
     kind_of,
     level_of,
     pixel_spread,
-    region_mean,
-    region_means,
-    region_name,
     with_calibration,
 )
 from unperturb.infer.metrics import coverage, ranks
 from unperturb.infer.observe import observe
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import polynomial_levels
+from unperturb.infer.statistic import Statistic, region_mean, region_means, region_name
 from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import FORMAT, load, read_tensors, save_model, write_tensors
 from unperturb.model.denoiser import Card, Denoiser

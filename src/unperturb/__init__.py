@@ -35,8 +35,8 @@ _HOMES = {
     "unperturb.infer.evaluate": ["Score", "evaluate_image", "perturb"],
     "unperturb.infer.impute": ["best", "bounds", "draws"],
     "unperturb.infer.interval": [
-        "Calibration", "Drawing", "Intervals", "Statistic", "calibrations", "find_calibration", "interval", "intervals",
-        "pixel_spread", "region_mean", "with_calibration",
+        "Calibration", "Drawing", "Intervals", "calibrations", "find_calibration", "interval", "intervals",
+        "pixel_spread", "with_calibration",
     ],
     "unperturb.infer.metrics": ["coverage", "psnr", "ranks", "sharpness", "ssim"],
     "unperturb.infer.observe": ["Observation", "observe"],
@@ -49,6 +49,7 @@ _HOMES = {
     "unperturb.infer.residual": ["Residual", "residual"],
     "unperturb.infer.restore": ["restore"],
     "unperturb.infer.sample": ["METHODS", "State", "sample", "trajectory"],
+    "unperturb.infer.statistic": ["Statistic", "region_mean"],
     "unperturb.infer.tiled": ["Compute", "Tiled"],
     "unperturb.infer.uncertainty": [
         "Components", "Moments", "components", "components_of_draws", "moments", "spread", "spread_of_draws",

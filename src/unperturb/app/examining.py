@@ -14,22 +14,14 @@ from unperturb.app.telling import told_page, verdict
 from unperturb.atomic import make_folder, whole
 from unperturb.data.recording import Recording, write
 from unperturb.errors import ModelError, UsageError
-from unperturb.infer.interval import (
-    PIXEL,
-    Calibration,
-    Drawing,
-    find_calibration,
-    interval,
-    kind_of,
-    level_of,
-    pixel_spread,
-)
-from unperturb.infer.interval import region_mean as region_mean_of
+from unperturb.infer.interval import Calibration, Drawing, find_calibration, interval, kind_of, level_of, pixel_spread
 from unperturb.infer.observe import Observation
 from unperturb.infer.places import FEW, Place, can_be_cut, look, of_gaps, surroundings, widest_windows
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.residual import Residual, residual
 from unperturb.infer.sample import STEPS, sample
+from unperturb.infer.statistic import PIXEL
+from unperturb.infer.statistic import region_mean as region_mean_of
 from unperturb.infer.tiled import Tiled
 from unperturb.infer.uncertainty import Components, components, components_of_draws
 from unperturb.model.denoiser import Card, Denoiser

@@ -17,8 +17,9 @@ from unperturb.app.traces import LEGEND, Trace, first_trace, named
 from unperturb.atomic import make_folder, whole
 from unperturb.data.signal import Signal
 from unperturb.errors import ModelError
-from unperturb.infer.interval import PIXEL, Calibration, Drawing, find_calibration, kind_of, level_of, pixel_spread
+from unperturb.infer.interval import Calibration, Drawing, find_calibration, kind_of, level_of, pixel_spread
 from unperturb.infer.posterior import Posterior
+from unperturb.infer.statistic import PIXEL
 from unperturb.model.denoiser import Denoiser
 
 FloatArray = NDArray[np.float32]

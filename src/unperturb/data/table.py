@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from unperturb.atomic import whole
 from unperturb.data.opening import readable
-from unperturb.data.table_columns import MARKS, Column, Rules, fill, typed, understand
+from unperturb.data.table_cells import fill, typed
+from unperturb.data.table_columns import MARKS, Column, Rules, understand
 from unperturb.data.table_text import DELIMITERS, TextStyle, read_text, text_bytes
 from unperturb.errors import FileError, UnperturbError, UsageError
 

@@ -1,4 +1,4 @@
-"""What a column of a table is, and how a value becomes a cell of it.
+"""What a column of a table is.
 
 ::
 
@@ -6,12 +6,12 @@
 
 A column is numbers, whole numbers, two truth values or categories. `understand` decides which, from the texts of a
 file or from the type of a pandas column, and gives every cell a number: itself, or its place among the categories;
-NaN where it is missing. `fill` goes the other way, for missing cells alone: nobody's observation is written anew.
+NaN where it is missing. The way back is in `unperturb.data.table_cells`.
 """
 
 import functools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -46,7 +46,6 @@ _TYPES: dict[Held, set[type]] = {
     "category": {str, bool, int, float, Decimal},
 }
 _EXACT = 2.0**53
-_DIGITS = 7
 
 
 @dataclass(frozen=True)
@@ -135,15 +134,15 @@ def understand(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] 
     UsageError
         A column of numbers holds infinity.
     """
-    held = _held(cells)
-    if held == "text":
+    kind = held(cells)
+    if kind == "text":
         return _from_texts(cells, name, rules)
-    if held == "category" or name in rules.categories:
+    if kind == "category" or name in rules.categories:
         return _from_labels(cells, name, rules)
-    if held == "other":
+    if kind == "other":
         return None
     values: Floats = cells.to_numpy(dtype=np.float64, na_value=np.nan).copy()
-    if held == "boolean":
+    if kind == "boolean":
         return Column(name, "boolean", ("False", "True")), values
     values[np.isin(values, list(rules.numbers))] = np.nan
     observed = values[~np.isnan(values)]
@@ -155,97 +154,7 @@ def understand(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] 
     return Column(name, "integer" if decimals == 0 or seem_whole else "numeric", decimals=decimals), values
 
 
-def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal: str = ".") -> tuple[Series, Floats]:
-    """Put values into missing cells.
-
-    Parameters
-    ----------
-    cells
-        A pandas column.
-    column, values
-        What `understand` said of it.
-    filling
-        ``(rows,)``: what the missing cells become, codes for categories. Where it is NaN, and where a cell is not
-        missing, the cell stays as it is. Numbers are rounded to the decimals of the column, and kept within what its
-        type can hold.
-    decimal
-        What stands before the decimals of a number that is a text.
-
-    Returns
-    -------
-    cells
-        A column of the same type.
-    values
-        What it now holds: the values as rounded.
-    """
-    places = np.flatnonzero(np.isnan(values) & ~np.isnan(filling))
-    if not places.size:
-        return cells, values
-    held, wanted, filled = _held(cells), filling[places], values.copy()
-    if column.kind == "integer":
-        wanted = np.rint(wanted) + 0.0
-    if column.categories:
-        filled[places] = wanted
-        if held == "text":
-            return _placed(cells, places, [column.categories[int(code)] for code in wanted]), filled
-        if column.kind == "boolean":
-            return _placed(cells, places, [bool(code) for code in wanted]), filled
-        return _placed(cells, places, [_of_label(cells, values, column, int(code)) for code in wanted]), filled
-    new: list[Any]
-    if held == "text":
-        new = [_written(value, column, decimal) for value in wanted]
-        filled[places] = [number_of(text, decimal) for text in new]
-    else:
-        new = _numbers_like(cells, column, wanted)
-        filled[places] = [float(value) for value in new]
-    return _placed(cells, places, new), filled
-
-
-def _of_label(cells: Series, values: Floats, column: Column, code: int) -> Any:
-    """Return what stands for a category in cells of any type: what a cell has that is of it, or what its type allows.
-
-    Raises
-    ------
-    UsageError
-        Where no cell is of it, as it was learned from another table, and the type of the column has no such value.
-    """
-    found = np.flatnonzero(values == code)
-    if found.size:
-        return cells.iloc[found[0]]
-    label = column.categories[code]
-    for value in getattr(cells.dtype, "categories", ()):
-        if str(value).strip() == label:
-            return value
-    number = number_of(label)
-    if number is not None and getattr(cells.dtype, "kind", "O") in "iuf":
-        return number
-    raise UsageError(f"column {column.name!r} would become {label!r}, which its type does not have; add it there.")
-
-
-def typed(cells: Series, column: Column, values: Floats, decimal: str = ".") -> Series:
-    """Return a column of texts as numbers, truth values or categories of pandas, with its missing cells missing."""
-    import pandas as pd
-
-    missing = np.isnan(values)
-    if column.kind == "category":
-        codes = np.where(missing, -1, values).astype(int)
-        return pd.Series(pd.Categorical.from_codes(codes, categories=list(column.categories)), index=cells.index)
-    if column.kind == "boolean":
-        return pd.Series(
-            pd.array([None if np.isnan(value) else value == 1 for value in values], "boolean"), cells.index
-        )
-    if column.kind == "numeric":
-        return pd.Series(values, index=cells.index)
-    # Long whole numbers have more digits than a float: they are taken from the texts.
-    whole = [
-        None if gone else int(Decimal(text.strip().replace(decimal, ".")))
-        for text, gone in zip(cells, missing, strict=True)
-    ]
-    fits = all(abs(number) < 2**63 for number in whole if number is not None)
-    return pd.Series(pd.array(whole, "Int64") if fits else values, index=cells.index)
-
-
-def _held(cells: Series) -> Held:
+def held(cells: Series) -> Held:
     """Tell what the cells are, by the type of the column or, where it is `object`, of each."""
     import pandas as pd
 
@@ -354,51 +263,16 @@ def _decimals_of_numbers(cells: Series) -> int | None:
 
     if pd.api.types.is_integer_dtype(cells.dtype):
         return 0
-    observed = list(cells[cells.notna()]) if _may_be_decimal(cells) else []
+    observed = list(cells[cells.notna()]) if may_be_decimal(cells) else []
     if observed and all(isinstance(cell, Decimal) for cell in observed):
         return max(max(0, -int(cell.as_tuple().exponent)) for cell in observed if cell.is_finite())
     return 0 if observed and all(isinstance(cell, int | np.integer) for cell in observed) else None
 
 
-def _may_be_decimal(cells: Series) -> bool:
+def may_be_decimal(cells: Series) -> bool:
+    """Whether numbers of the type `Decimal` may be among the cells."""
     return cells.dtype.kind == "O" or "decimal" in str(cells.dtype)
 
 
 def _infinite(name: str, text: str) -> UsageError:
     return UsageError(f"column {name!r} holds {text}, which is no number to learn from; replace it or mark it missing.")
-
-
-def _written(value: float, column: Column, decimal: str) -> str:
-    """Write a number as its column does; where that is not known, with as many digits as a guess is good for."""
-    if column.decimals is None:
-        return f"{value:.{_DIGITS}g}".replace(".", decimal)
-    text = f"{value:.{column.decimals}f}"
-    return (text.removeprefix("-") if float(text) == 0 else text).replace(".", decimal)
-
-
-def _numbers_like(cells: Series, column: Column, wanted: Floats) -> list[Any]:
-    """Return numbers of the type that a column has, kept within its range."""
-    observed = cells[cells.notna()]
-    example = observed.iloc[0] if len(observed) and _may_be_decimal(cells) else None
-    if isinstance(example, Decimal):
-        return [Decimal(f"{value:.{column.decimals or 0}f}") for value in wanted]
-    dtype = _numpy_dtype(cells)
-    if dtype.kind in "ui":
-        info = np.iinfo(dtype)
-        return [min(max(int(value), info.min), info.max) for value in wanted]
-    if dtype.kind == "f":
-        largest = float(np.finfo(dtype).max)
-        return [dtype.type(value) for value in np.clip(wanted, -largest, largest)]
-    return [int(value) if column.decimals == 0 else float(value) for value in wanted]
-
-
-def _numpy_dtype(cells: Series) -> np.dtype[Any]:
-    """Return the type of one number: also for the types of pandas and Arrow that know missing cells."""
-    dtype = getattr(cells.dtype, "numpy_dtype", cells.dtype)
-    return np.dtype(dtype)
-
-
-def _placed(cells: Series, places: NDArray[np.intp], new: Sequence[Any]) -> Series:
-    filled = cells.copy()
-    filled.iloc[places] = new
-    return filled

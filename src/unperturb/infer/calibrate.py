@@ -30,20 +30,10 @@ from torch import Tensor
 from unperturb.errors import UsageError
 from unperturb.infer.conformal import SCALES, check_share, conformal_scale, miss_shares, risk_controlled_scale
 from unperturb.infer.evaluate import perturb
-from unperturb.infer.interval import (
-    CENTRAL,
-    GUARANTEED,
-    PIXEL,
-    SIZES,
-    Calibration,
-    Drawing,
-    Statistic,
-    kind_of,
-    pixel_spread,
-    region_means,
-)
+from unperturb.infer.interval import CENTRAL, GUARANTEED, Calibration, Drawing, kind_of, pixel_spread
 from unperturb.infer.observe import is_conditional, observe
 from unperturb.infer.posterior import Posterior
+from unperturb.infer.statistic import PIXEL, SIZES, Statistic, region_means
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise
 from unperturb.model.perturbation import Choice, Gaussian, Perturbation

@@ -18,14 +18,13 @@ much noise of reading as one count 0.2 dB worse.
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.tiled import Tiled
 from unperturb.model.denoiser import Bound, Card, Denoise, Denoiser
-from unperturb.model.stabilise import Stabiliser
+from unperturb.model.stabilise import Stabiliser, brightest
 
 READ = 0.5
 """Noise of reading, in counts, from which on values are taken as they are."""
@@ -56,8 +55,7 @@ def counted_posterior(start: Tensor, denoise: Tiled, counting: Stabiliser) -> Po
 
 def _known_by(counting: Stabiliser, first: Tensor) -> float:
     """Return the noise that calibrations are looked up by, where the brightest of a first answer is 1."""
-    top = float(np.quantile(first.numpy(), 0.999))
-    return replace(counting, top=max(top, counting.offset + counting.gain)).sigma
+    return replace(counting, top=max(brightest(first.numpy()), counting.offset + counting.gain)).sigma
 
 
 def _together(deviation: Tensor) -> Tensor:

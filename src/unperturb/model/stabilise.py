@@ -197,8 +197,12 @@ def stabiliser(perturbation: Perturbation | None, values: NDArray[np.floating[An
     noise = counting(perturbation)
     if noise is None:
         return None
-    top = max(float(np.quantile(values, 0.999)), noise.offset + noise.gain)
-    return Stabiliser(noise.gain, noise.read, noise.offset, top)
+    return Stabiliser(noise.gain, noise.read, noise.offset, max(brightest(values), noise.offset + noise.gain))
+
+
+def brightest(values: NDArray[np.floating[Any]]) -> float:
+    """Return the largest value but for one in a thousand."""
+    return float(np.quantile(values, 0.999))
 
 
 def counting(perturbation: Perturbation | None) -> Counting | None:

@@ -1,0 +1,143 @@
+"""How values become cells of a column again: missing ones filled, or all of them typed.
+
+Missing cells alone are filled: nobody's observation is written anew.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unperturb.data.table_columns import Column, Floats, Series, held, may_be_decimal
+from unperturb.data.table_text import number_of
+from unperturb.errors import UsageError
+
+_DIGITS = 7
+
+
+def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal: str = ".") -> tuple[Series, Floats]:
+    """Put values into missing cells.
+
+    Parameters
+    ----------
+    cells
+        A pandas column.
+    column, values
+        What `understand` said of it.
+    filling
+        ``(rows,)``: what the missing cells become, codes for categories. Where it is NaN, and where a cell is not
+        missing, the cell stays as it is. Numbers are rounded to the decimals of the column, and kept within what its
+        type can hold.
+    decimal
+        What stands before the decimals of a number that is a text.
+
+    Returns
+    -------
+    cells
+        A column of the same type.
+    values
+        What it now holds: the values as rounded.
+    """
+    places = np.flatnonzero(np.isnan(values) & ~np.isnan(filling))
+    if not places.size:
+        return cells, values
+    kind, wanted, filled = held(cells), filling[places], values.copy()
+    if column.kind == "integer":
+        wanted = np.rint(wanted) + 0.0
+    if column.categories:
+        filled[places] = wanted
+        if kind == "text":
+            return _placed(cells, places, [column.categories[int(code)] for code in wanted]), filled
+        if column.kind == "boolean":
+            return _placed(cells, places, [bool(code) for code in wanted]), filled
+        return _placed(cells, places, [_of_label(cells, values, column, int(code)) for code in wanted]), filled
+    new: list[Any]
+    if kind == "text":
+        new = [_written(value, column, decimal) for value in wanted]
+        filled[places] = [number_of(text, decimal) for text in new]
+    else:
+        new = _numbers_like(cells, column, wanted)
+        filled[places] = [float(value) for value in new]
+    return _placed(cells, places, new), filled
+
+
+def _of_label(cells: Series, values: Floats, column: Column, code: int) -> Any:
+    """Return what stands for a category in cells of any type: what a cell has that is of it, or what its type allows.
+
+    Raises
+    ------
+    UsageError
+        Where no cell is of it, as it was learned from another table, and the type of the column has no such value.
+    """
+    found = np.flatnonzero(values == code)
+    if found.size:
+        return cells.iloc[found[0]]
+    label = column.categories[code]
+    for value in getattr(cells.dtype, "categories", ()):
+        if str(value).strip() == label:
+            return value
+    number = number_of(label)
+    if number is not None and getattr(cells.dtype, "kind", "O") in "iuf":
+        return number
+    raise UsageError(f"column {column.name!r} would become {label!r}, which its type does not have; add it there.")
+
+
+def typed(cells: Series, column: Column, values: Floats, decimal: str = ".") -> Series:
+    """Return a column of texts as numbers, truth values or categories of pandas, with its missing cells missing."""
+    import pandas as pd
+
+    missing = np.isnan(values)
+    if column.kind == "category":
+        codes = np.where(missing, -1, values).astype(int)
+        return pd.Series(pd.Categorical.from_codes(codes, categories=list(column.categories)), index=cells.index)
+    if column.kind == "boolean":
+        return pd.Series(
+            pd.array([None if np.isnan(value) else value == 1 for value in values], "boolean"), cells.index
+        )
+    if column.kind == "numeric":
+        return pd.Series(values, index=cells.index)
+    # Long whole numbers have more digits than a float: they are taken from the texts.
+    whole = [
+        None if gone else int(Decimal(text.strip().replace(decimal, ".")))
+        for text, gone in zip(cells, missing, strict=True)
+    ]
+    fits = all(abs(number) < 2**63 for number in whole if number is not None)
+    return pd.Series(pd.array(whole, "Int64") if fits else values, index=cells.index)
+
+
+def _written(value: float, column: Column, decimal: str) -> str:
+    """Write a number as its column does; where that is not known, with as many digits as a guess is good for."""
+    if column.decimals is None:
+        return f"{value:.{_DIGITS}g}".replace(".", decimal)
+    text = f"{value:.{column.decimals}f}"
+    return (text.removeprefix("-") if float(text) == 0 else text).replace(".", decimal)
+
+
+def _numbers_like(cells: Series, column: Column, wanted: Floats) -> list[Any]:
+    """Return numbers of the type that a column has, kept within its range."""
+    observed = cells[cells.notna()]
+    example = observed.iloc[0] if len(observed) and may_be_decimal(cells) else None
+    if isinstance(example, Decimal):
+        return [Decimal(f"{value:.{column.decimals or 0}f}") for value in wanted]
+    dtype = _numpy_dtype(cells)
+    if dtype.kind in "ui":
+        info = np.iinfo(dtype)
+        return [min(max(int(value), info.min), info.max) for value in wanted]
+    if dtype.kind == "f":
+        largest = float(np.finfo(dtype).max)
+        return [dtype.type(value) for value in np.clip(wanted, -largest, largest)]
+    return [int(value) if column.decimals == 0 else float(value) for value in wanted]
+
+
+def _numpy_dtype(cells: Series) -> np.dtype[Any]:
+    """Return the type of one number: also for the types of pandas and Arrow that know missing cells."""
+    dtype = getattr(cells.dtype, "numpy_dtype", cells.dtype)
+    return np.dtype(dtype)
+
+
+def _placed(cells: Series, places: NDArray[np.intp], new: Sequence[Any]) -> Series:
+    filled = cells.copy()
+    filled.iloc[places] = new
+    return filled
