@@ -260,3 +260,28 @@ def test_the_benchmarks_of_photographs_run(tmp_path):
         assert all(row in result.output for row in rows)
     with Image.open(tmp_path / "a.png") as figure:
         assert figure.width > 500
+
+
+def test_the_share_that_is_best_taken_is_found():
+    """Where twice what is noise was taken for noise, half of it is. Break: along and across exchanged."""
+    from benchmarks.simulated import Found, line
+
+    noise = np.random.default_rng(0).normal(size=100)
+    power = float((noise**2).mean())
+    found = Found(20.0, 25.0, np.zeros(4), (1.1 * power, 2 * power, 4 * power))
+    assert found.at(0) == pytest.approx(found.at(1))
+    assert found.at(0) == pytest.approx(-10 * np.log10(1.1 * power))
+    assert line("row", [found]).endswith("| 0.50 |")
+
+
+def test_pictures_under_a_simulated_camera_are_measured(tmp_path):
+    """One row a noise; the clean one has nothing before it, and nothing to take."""
+    from benchmarks.simulated import ROWS, main
+
+    Image.fromarray(data.astronaut()[100:196, 200:296]).save(tmp_path / "a.png")
+    result = CliRunner().invoke(main, [str(tmp_path)])
+    rows = [row.split("|")[1:-1] for row in result.output.splitlines() if row.startswith("|")][2:]
+    assert (result.exit_code, [row[0].strip() for row in rows]) == (0, list(ROWS))
+    assert [not row[1].strip() for row in rows] == [spec is None for _, spec in ROWS.values()]
+    assert all(float(row[2]) > float(row[1]) for row in rows if "ISO 3200, JPEG" in row[0])
+    assert CliRunner().invoke(main, [str(tmp_path), "--model", "nothing"]).exit_code == 1

@@ -19,6 +19,7 @@ from unperturb.model.filling import filled
 from unperturb.model.network import UNetSettings, VectorNetSettings, build
 from unperturb.model.spec import parse
 from unperturb.train import validate as validate_module
+from unperturb.train.crops import AS_THEY_ARE, enlarged
 from unperturb.train.fit import _PLAIN, Together, _batches, _Learning, fit
 from unperturb.train.material import crops, together
 from unperturb.train.objective import FLOOR, squared_error
@@ -296,6 +297,7 @@ def test_settings_read_and_written_are_the_same(settings):
     [
         *({name: 0} for name in ("steps", "batch", "share", "patch_size", "rate", "clip")),
         *({name: 1.1} for name in ("decay", "gray")),
+        *({"enlarge": factor} for factor in (0.5, math.inf, math.nan)),
         {"average": 1},
         {"decay": -0.1},
         {"rate": math.nan},
@@ -742,3 +744,35 @@ def test_whole_batches_are_the_crops_that_were_asked_for(pictures):
     settings = replace(IMAGES, network=UNetSettings(channels=3, widths=(4, 8), blocks=1), batch=7, gray=0.3)
     drawn = together(pictures, settings, 2, torch.device("cpu")).draw(torch.Generator().manual_seed(0))
     assert [tuple(each.shape) for each in drawn] == [(2, 1, 16, 16), (5, pictures.places[0].channels, 16, 16)]
+
+
+def test_crops_are_enlarged_about_their_middle():
+    """A ramp is less steep by the factor, some stay as they are. Breaks: reduced; a corner kept; all of them."""
+    line = torch.linspace(-1, 1, 33)
+    ramps = (line[:, None] + 2 * line)[None, None].expand(200, 1, 33, 33)
+    chance = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    found = enlarged(ramps, 2.5, chance)
+    slopes = (found[:, 0, 16, 20] - found[:, 0, 16, 12]) / (ramps[0, 0, 16, 20] - ramps[0, 0, 16, 12])
+    factors = 1 / slopes
+    stay = chance < AS_THEY_ARE
+    assert torch.equal(found[stay], ramps[stay])
+    np.testing.assert_allclose(factors[~stay].log() / math.log(2.5), (chance[~stay] - 0.4) / 0.6, atol=0.05)
+    np.testing.assert_allclose(found[:, 0, 16, 16], 0, atol=1e-5)
+    bright = (torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5).float()
+    assert (enlarged(bright, 2.5, chance).min(), enlarged(bright, 2.5, chance).max()) == (0, 1)
+
+
+@pytest.mark.parametrize("device", [None, torch.device("cuda")], ids=["one by one", "whole batches"])
+def test_what_is_learned_from_is_enlarged_where_it_is_asked_for(device, pictures):
+    """Less of its variation is between neighbours. Break: enlarged by one way of drawing alone."""
+
+    def steep(enlarge: float) -> float:
+        settings = replace(IMAGES, enlarge=enlarge, batch=64)
+        if device is None:
+            draw, generator = crops(settings, pictures), np.random.default_rng(0)
+            batch = torch.stack([torch.from_numpy(draw(generator, item)) for item in range(64)])
+        else:
+            (batch,) = together(pictures, settings, 64, torch.device("cpu")).draw(torch.Generator().manual_seed(0))
+        return float(batch.diff(dim=-1).square().mean() / batch.var())
+
+    assert steep(4) < 0.8 * steep(1)

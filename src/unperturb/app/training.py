@@ -121,7 +121,19 @@ def _check_noisy(options: dict[str, Any], given: set[str], *, signals: bool) -> 
         return
     if signals:
         raise UsageError("--noisy is for images")
-    useless = {"perturb", "gray", "scales", "jpeg", "held_out", "part", "cache", "channels", "widths", "blocks"}
+    useless = {
+        "perturb",
+        "gray",
+        "enlarge",
+        "scales",
+        "jpeg",
+        "held_out",
+        "part",
+        "cache",
+        "channels",
+        "widths",
+        "blocks",
+    }
     wrong = sorted(given & (useless | ({"network"} if options["start"] else set())))
     if wrong:
         raise UsageError(f"--{wrong[0].replace('_', '-')} says nothing here; leave it out with --noisy")
@@ -170,8 +182,8 @@ def _patches(data: tuple[Path, ...], options: dict[str, Any], show: Show) -> Mat
 
 
 def _stretches(data: tuple[Path, ...], options: dict[str, Any]) -> Stretches:
-    if options["jpeg"] is not None or _floats(options["scales"]) != (1.0,):
-        raise UsageError("--jpeg and --scales are of images")
+    if options["jpeg"] is not None or _floats(options["scales"]) != (1.0,) or options["enlarge"] != 1:
+        raise UsageError("--jpeg, --scales and --enlarge are of images")
     return open_stretches(data, _part(options["part"]))
 
 
@@ -226,6 +238,7 @@ def _settings(options: dict[str, Any], dims: int) -> FitSettings:
         "share",
         "patch_size",
         "gray",
+        "enlarge",
         "rate",
         "warmup",
         "decay",

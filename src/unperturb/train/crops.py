@@ -9,8 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from unperturb.data.patches import LUMINANCE, Patches
+
+AS_THEY_ARE = 0.4
+"""Share of the crops that are not enlarged, where others are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +88,25 @@ class Crops:
             weights = torch.tensor(LUMINANCE, device=device).view(3, 1, 1)
             values = (values * weights).sum(1, keepdim=True)
         return values
+
+
+def enlarged(values: Tensor, largest: float, chance: Tensor) -> Tensor:
+    """Return the middles of crops, so enlarged that they take the place of the whole (cubic).
+
+    What comes out of a camera in full resolution has less fine detail than pictures that were made smaller.
+
+    Parameters
+    ----------
+    values
+        ``(item, channel, height, width)``.
+    largest
+        The largest factor. A share of the items, `AS_THEY_ARE`, has 1; the logarithms of the others are uniform.
+    chance
+        ``(item,)``, uniform in [0, 1), which decides.
+    """
+    factors = largest ** ((chance.to(values) - AS_THEY_ARE) / (1 - AS_THEY_ARE)).clamp(min=0)
+    zoom = torch.diag_embed((1 / factors)[:, None].expand(-1, 2))
+    places = functional.affine_grid(torch.cat([zoom, zoom.new_zeros(len(values), 2, 1)], 2), list(values.shape), False)
+    larger = functional.grid_sample(values, places, mode="bicubic", padding_mode="reflection", align_corners=False)
+    ends = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)  # cubic kernels overshoot
+    return torch.where((factors == 1).view(-1, 1, 1, 1), values, larger.clamp(*ends))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unperturb.data.patches import Patches
 from unperturb.errors import UsageError
 from unperturb.model.network import UNetSettings
-from unperturb.train.crops import Crops
+from unperturb.train.crops import Crops, enlarged
 from unperturb.train.fit import Draw, Together
 from unperturb.train.processes import Processes
 from unperturb.train.settings import FitSettings
@@ -71,7 +71,15 @@ def crops(
         whole = together(material, replace(settings, batch=batch), _in_gray(settings, batch), device)
         return replace(whole, part=(processes.rank,) if processes.rank else ())
     n_gray = _in_gray(settings, settings.batch)
-    return lambda generator, item: material.crop(generator, settings.patch_size, gray=item < n_gray)
+
+    def draw(generator: np.random.Generator, item: int) -> NDArray[np.float32]:
+        crop = material.crop(generator, settings.patch_size, gray=item < n_gray)
+        if settings.enlarge == 1:
+            return crop
+        chance = torch.tensor([generator.random()])
+        return enlarged(torch.from_numpy(crop)[None], settings.enlarge, chance)[0].numpy()
+
+    return draw
 
 
 def _in_gray(settings: FitSettings, batch: int) -> int:
@@ -84,6 +92,12 @@ def together(material: Patches, settings: FitSettings, n_gray: int, device: torc
     """Return what draws whole batches of crops on a device, so many of them in gray."""
     images = Crops.of(material, device)
     counts = [(count, gray) for count, gray in ((n_gray, True), (settings.batch - n_gray, False)) if count]
-    return Together(
-        lambda generator: [images.draw(count, settings.patch_size, generator, gray=gray) for count, gray in counts]
-    )
+
+    def draw(generator: torch.Generator) -> list[torch.Tensor]:
+        found = [images.draw(count, settings.patch_size, generator, gray=gray) for count, gray in counts]
+        if settings.enlarge == 1:
+            return found
+        chances = [torch.rand(len(each), generator=generator, device=device) for each in found]
+        return [enlarged(each, settings.enlarge, chance) for each, chance in zip(found, chances, strict=True)]
+
+    return Together(draw)

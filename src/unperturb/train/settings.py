@@ -1,5 +1,6 @@
 """What training has to be told, as plain values that are kept with a run and on a model's card."""
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -45,6 +46,8 @@ class FitSettings:
         Height and width of the crops of images.
     gray
         Share of the crops whose colour is reduced to luminance, for a network that takes colour.
+    enlarge
+        Largest factor by which crops of images are enlarged; see `unperturb.train.crops.enlarged`.
     data
         Names what is trained on, so that no run is resumed on other data.
     objective
@@ -67,6 +70,7 @@ class FitSettings:
     seed: int = 0
     patch_size: int = 96
     gray: float = 0.5
+    enlarge: float = 1.0
     data: str = ""
     objective: str = "squared"
     tune: str = "all"
@@ -80,6 +84,8 @@ class FitSettings:
             raise UsageError(f"what is tuned is all or gains; got {self.tune!r}")
         if min(self.seed, self.warmup) < 0:
             raise UsageError(f"seed and warmup are at least 0; got {self.seed} and {self.warmup}")
+        if not 1 <= self.enlarge < math.inf:
+            raise UsageError(f"enlarge is a factor, 1 and above; got {self.enlarge}")
         if min(self.steps, self.batch, self.share, self.patch_size) < 1:
             raise UsageError("steps, batch, share and patch_size are at least 1")
         if not (

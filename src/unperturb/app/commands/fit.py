@@ -108,6 +108,13 @@ from unperturb.app.progress import progress_line
 @click.option(
     "--scales", default="1", show_default=True, help="Factors by which images are also reduced, such as 1,1.5,2."
 )
+@click.option(
+    "--enlarge",
+    type=click.FloatRange(min=1),
+    default=1.0,
+    show_default=True,
+    help="Largest factor by which crops are enlarged: photographs in full resolution have less fine detail.",
+)
 @click.option("--jpeg", default=None, help="JPEG quality of the reduced copies, such as 75..95.")
 @click.option(
     "--held-out",
