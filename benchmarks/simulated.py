@@ -4,10 +4,9 @@
 
     python -m benchmarks.simulated FOLDER… [--held-out 20] [--model photo]
 
-With ``--held-out 20`` only the images of training folders that training does not see: between models, and for the
-default of ``restore --strength``, these decide. The middle of each picture is taken. Beside PSNR the table has by how
-much the mean colour of a square moves, and which share of what was found to be noise is best taken away: at it the mean
-PSNR is highest.
+With ``--held-out 20`` only the images of training folders that training does not see: between models these decide. The
+middle of each picture is taken. Beside PSNR the table has by how much the mean colour of a square moves, and which
+share of what was found to be noise is best taken away: at it the mean PSNR is highest.
 """
 
 from collections.abc import Sequence
@@ -83,18 +82,18 @@ class Found:
 
 
 def middles(paths: Sequence[Path], held_out: int | None) -> list[tuple[str, Array]]:
-    """Return the middles of all pictures in colour, with their names."""
+    """Return the middles of all pictures in colour that have a square in them, with their names."""
     files = files_of(paths) if held_out is None else held_out_files(paths, held_out)
     found = []
     for file in files:
         values = read(file).as_float()
-        if values.ndim == 3:
+        if values.ndim == 3 and values.shape[-1] == 3 and min(values.shape[:2]) >= SQUARE:
             firsts = [max(length - SIDE, 0) // 2 for length in values.shape[:2]]
             found.append((file.name, values[tuple(slice(first, first + SIDE) for first in firsts)]))
     return found
 
 
-def enlarged(picture: Array, factor: int) -> Array:
+def enlarged_by(picture: Array, factor: int) -> Array:
     """Return the middle of a picture, so many times as large (cubic)."""
     if factor == 1:
         return picture
@@ -146,12 +145,12 @@ def main(folders: tuple[Path, ...], held_out: int | None, model: str) -> None:
     except UnperturbError as error:
         raise click.ClickException(str(error)) from None
     if not chosen:
-        raise click.UsageError("none of the pictures is in colour")
+        raise click.UsageError("none of the pictures is in colour and large enough")
     click.echo(f"{len(chosen)} pictures\n")
     click.echo("| | before | after | least | colour moves, mean | 95 % under | best share |")
     click.echo("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row, (factor, spec) in ROWS.items():
-        click.echo(line(row, [tried(name, enlarged(clean, factor), spec, denoiser) for name, clean in chosen]))
+        click.echo(line(row, [tried(name, enlarged_by(clean, factor), spec, denoiser) for name, clean in chosen]))
 
 
 if __name__ == "__main__":

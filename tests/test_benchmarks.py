@@ -263,7 +263,7 @@ def test_the_benchmarks_of_photographs_run(tmp_path):
 
 
 def test_the_share_that_is_best_taken_is_found():
-    """Where twice what is noise was taken for noise, half of it is. Break: along and across exchanged."""
+    """Where twice what is noise was taken for noise, half of it is. Break: two of the products exchanged."""
     from benchmarks.simulated import Found, line
 
     noise = np.random.default_rng(0).normal(size=100)

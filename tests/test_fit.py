@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from unperturb.data.patches import Patches, Preparation, open_patches
+from unperturb.data.stretches import open_stretches
 from unperturb.errors import FileError, ModelError, TrainingError, UsageError
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
@@ -762,17 +763,28 @@ def test_crops_are_enlarged_about_their_middle():
     assert (enlarged(bright, 2.5, chance).min(), enlarged(bright, 2.5, chance).max()) == (0, 1)
 
 
-@pytest.mark.parametrize("device", [None, torch.device("cuda")], ids=["one by one", "whole batches"])
-def test_what_is_learned_from_is_enlarged_where_it_is_asked_for(device, pictures):
+@pytest.mark.parametrize("whole", [False, True], ids=["one by one", "whole batches"])
+def test_what_is_learned_from_is_enlarged_where_it_is_asked_for(whole, pictures):
     """Less of its variation is between neighbours. Break: enlarged by one way of drawing alone."""
 
     def steep(enlarge: float) -> float:
         settings = replace(IMAGES, enlarge=enlarge, batch=64)
-        if device is None:
-            draw, generator = crops(settings, pictures), np.random.default_rng(0)
-            batch = torch.stack([torch.from_numpy(draw(generator, item)) for item in range(64)])
+        if whole:
+            drawn = together(pictures, settings, 20, torch.device("cpu")).draw(torch.Generator().manual_seed(0))
         else:
-            (batch,) = together(pictures, settings, 64, torch.device("cpu")).draw(torch.Generator().manual_seed(0))
-        return float(batch.diff(dim=-1).square().mean() / batch.var())
+            draw, generator = crops(settings, pictures), np.random.default_rng(0)
+            drawn = [torch.from_numpy(draw(generator, item)) for item in range(64)]
+        values, steps = (torch.cat([each.flatten() for each in parts]) for parts in (drawn, map(_steps, drawn)))
+        return float(steps.square().mean() / values.var())
 
     assert steep(4) < 0.8 * steep(1)
+
+
+def _steps(values: torch.Tensor) -> torch.Tensor:
+    return values.diff(dim=-1)
+
+
+def test_crops_of_signals_are_not_enlarged(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=4000).astype(np.float32))
+    with pytest.raises(UsageError, match="of images alone"):
+        crops(replace(LINE, enlarge=2.0, network=UNetSettings(dims=1)), open_stretches([tmp_path / "a.npy"]))

@@ -110,7 +110,7 @@ class Examining:
         recording = looked.recording
         assert isinstance(recording, Recording)
         posterior = _precise(seen.posterior)
-        spread = pixel_spread(posterior, draws)
+        spread = pixel_spread(seen.posterior, draws)  # as in the map
         calibration = self._calibration(posterior, PIXEL)
         half = None if calibration is None else calibration.scale(level_of(posterior, calibration)).to(spread) * spread
         first = _first(posterior)

@@ -126,8 +126,8 @@ class Findings:
             "sigma_estimated": self.estimated and self.sigma is not None,
             "missing": self.missing,
             "caveat": self.caveat,
-            "mean_std": float(self.spread.mean()) * self.scale,
-            "mean_half_width": None if self.half is None else float(self.half.mean()) * self.scale,
+            "mean_std": float(self.spread.mean(dtype=np.float64)) * self.scale,
+            "mean_half_width": None if self.half is None else float(self.half.mean(dtype=np.float64)) * self.scale,
             "level": None if known is None else known.level,
             "residual": None
             if self.residual is None

@@ -165,8 +165,8 @@ def held(cells: Series) -> Held:
         found = {_plain(kind) for kind in set(map(type, cells[cells.notna()]))}
         if not found:
             return "number"
-        held: tuple[Held, ...] = ("text", "boolean", "number", "category")
-        return next((each for each in held if found <= _TYPES[each]), "other")
+        kinds: tuple[Held, ...] = ("text", "boolean", "number", "category")
+        return next((each for each in kinds if found <= _TYPES[each]), "other")
     if types.is_bool_dtype(dtype):
         return "boolean"
     if types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):

@@ -64,6 +64,8 @@ def crops(
     if not isinstance(network, UNetSettings) or network.dims != material.dims:
         kind = "images are" if material.dims == 2 else "signals are"
         raise UsageError(f"{kind} learned by a network with {material.dims} space dimensions")
+    if settings.enlarge != 1 and material.dims != 2:
+        raise UsageError("crops of images alone are enlarged")
     material = material.at_least(settings.patch_size)
     if device is not None and device.type != "cpu" and isinstance(material, Patches):
         processes = processes or Processes()

@@ -47,7 +47,8 @@ class FitSettings:
     gray
         Share of the crops whose colour is reduced to luminance, for a network that takes colour.
     enlarge
-        Largest factor by which crops of images are enlarged; see `unperturb.train.crops.enlarged`.
+        Largest factor by which crops of images are enlarged, some of them; those of validation are not. See
+        `unperturb.train.crops.enlarged`.
     data
         Names what is trained on, so that no run is resumed on other data.
     objective
