@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from toy import toy_mixture, toy_points
 
 from unperturb.errors import ModelError, UsageError
@@ -22,7 +23,7 @@ from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Card, Conditioned, Denoiser
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.filling import filled
-from unperturb.model.given import BLIND, ELSEWHERE, ERRORS, ROUGH, show
+from unperturb.model.given import BLIND, ELSEWHERE, ERRORS, ROUGH, Given, show
 from unperturb.model.network import NetworkSettings, UNetSettings, VectorNetSettings
 from unperturb.model.spec import parse
 from unperturb.train.fit import fit
@@ -339,6 +340,17 @@ def test_a_batch_of_several_times_the_observations_takes_them_in_turn(size):
     for level in (torch.tensor(0.3), bound.blind.repeat(2)):
         parts = [bound(x, level[: len(x)] if level.ndim else level) for x in (case.x, other)]
         torch.testing.assert_close(bound(torch.cat([case.x, other]), level), torch.cat(parts), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_known_on_a_gpu_tells_of_levels_that_are_not_there(monkeypatch):
+    """Seen by tensors that stand for those of a GPU, where there is none."""
+    denoiser = untrained(NETWORKS[0])
+    monkeypatch.setattr(denoiser, "expected_error", lambda sigma, channels: sigma**2)  # noqa: ARG005
+    with FakeTensorMode():
+        there = torch.ones(2, 1, 4, 4, device="cuda")
+        bound = Conditioned(denoiser, Given(there, there, torch.ones(2, device="cuda"), there), there)
+        for level in (torch.ones(()), torch.ones(4, 1, 4, 4)):
+            assert bound.expected_error(level, 1).device.type == "cpu"
 
 
 @all_networks

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
+from torch._subclasses import FakeTensorMode
 
 from unperturb.app.diagnosing import counted, diagnose_files, noise_in
 from unperturb.data.recording import read
@@ -203,6 +204,20 @@ def test_a_tangent_is_a_denoise_function_of_values(channels):
     part = tangent.cut(3, space)
     window = (slice(3, 4), slice(None), *space)
     torch.testing.assert_close(part(tangent.values(u)[window], twice[window]), answer[window])
+
+
+def test_a_tangent_on_a_gpu_tells_of_levels_that_are_not_there():
+    """Seen by tensors that stand for those of a GPU, where there is none."""
+
+    class Knowing:
+        def expected_error(self, sigma: torch.Tensor, channels: int) -> torch.Tensor:  # noqa: ARG002
+            return sigma**2
+
+    with FakeTensorMode():
+        there = torch.ones(2, 1, 4, 4, device="cuda")
+        tangent = Tangent(Knowing(), there, there, there)
+        for level in (torch.ones(()), torch.ones(4, 1, 4, 4)):
+            assert tangent.expected_error(level, 1).device.type == "cpu"
 
 
 def test_tiles_of_counts_are_the_whole(natural, photograph):

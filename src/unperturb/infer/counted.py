@@ -109,9 +109,9 @@ class Tangent(Bound):
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level, as the denoiser within has it."""
         known = getattr(self.denoise, "expected_error", None)
-        rise = (
-            self.rise if sigma.ndim < 2 else self.rise.repeat(max(len(sigma) // len(self.rise), 1), *_ones(self.rise))
-        )
+        rise = self.rise.to(sigma)  # which need not be where values are computed
+        if sigma.ndim > 1:
+            rise = rise.repeat(max(len(sigma) // len(rise), 1), *_ones(rise))
         error = None if known is None else known((sigma / rise)[:, :1], channels)
         return None if error is None else rise.square() * error
 

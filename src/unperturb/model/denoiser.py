@@ -296,7 +296,8 @@ class Conditioned(Bound):
         if error is None or self.known is None:
             return error
         times = len(error) // len(self.known) if error.ndim else 1
-        return error * self.known.isnan().repeat(max(times, 1), *(1,) * (self.known.ndim - 1))
+        hidden = self.known.isnan().to(error.device)  # what is computed elsewhere need not be known there
+        return error * hidden.repeat(max(times, 1), *(1,) * (self.known.ndim - 1))
 
 
 def _looked_at(x: Tensor, sigma: Tensor, given: Given) -> Tensor:
