@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -21,13 +22,14 @@ from unperturb.model.network import UNetSettings, VectorNetSettings, build
 from unperturb.model.spec import parse
 from unperturb.train import validate as validate_module
 from unperturb.train.crops import AS_THEY_ARE, enlarged
-from unperturb.train.fit import _PLAIN, Together, _batches, _Learning, fit
+from unperturb.train.fit import Together, _batches, _Learning, _tensors, fit
 from unperturb.train.material import crops, together
 from unperturb.train.objective import FLOOR, squared_error
 from unperturb.train.optimizer import Optimizer, is_inner, orthogonalised
+from unperturb.train.pool import AHEAD, Pool
 from unperturb.train.run import Habits, RunFiles, train_model
 from unperturb.train.settings import FitSettings
-from unperturb.train.showing import Task, joined, tasks
+from unperturb.train.showing import Task, joined, perturbed, task_of
 from unperturb.train.state import FitState
 from unperturb.train.validate import LEVELS
 
@@ -97,27 +99,39 @@ def alternating(generator: torch.Generator) -> list[torch.Tensor]:
     return [torch.rand(count, channels, 16, 16, generator=generator) for count, channels in ((5, 1), (3, 3))]
 
 
+@pytest.mark.parametrize("reuse", [1, 2])
 @pytest.mark.parametrize("perturb", ["gaussian:sigma=0..0.5", EVERYTHING])
-def test_a_batch_drawn_as_a_whole_is_learned_from_and_taken_up_again(perturb, tmp_path):
+def test_a_batch_drawn_as_a_whole_is_learned_from_and_taken_up_again(perturb, reuse, tmp_path):
     """Break: the randomness of a step left to a generator that goes on from step to step."""
+
+    def drawn() -> Together:
+        return Together(
+            alternating,
+            pool=Pool(alternating, partial(perturbed, perturb=parse(perturb)), reuse) if reuse > 1 else None,
+        )
+
     network = UNetSettings(channels=3, widths=(4, 8), blocks=1)
     settings = replace(IMAGES, perturb=perturb, network=network, batch=8, steps=6)
     whole = FitState.start(settings)
-    assert all(math.isfinite(progress.loss) for progress in run(whole, Together(alternating)))
+    assert all(math.isfinite(progress.loss) for progress in run(whole, drawn()))
     part = FitState.start(settings)
-    for progress in fit(part, Together(alternating), precision="float32", threads=1):
+    for progress in fit(part, drawn(), precision="float32", threads=1):
         if progress.step == 2:
             part.save(tmp_path / "state")
             break
     again = FitState.resume(tmp_path / "state", settings)
-    run(again, Together(alternating))
+    run(again, drawn())
     assert_same(snapshot(whole), snapshot(again))
 
 
-def _learning(device: str) -> tuple[_Learning, list[tuple[int, Task]]]:
+SHOT = "gaussian:sigma=0.1..0.5", "blur:sigma=0.5..1.5 | poisson:gain=0.02"
+"""What is undone by a plain denoiser, and what by a conditional one."""
+
+
+def _learning(device: str, perturb: str) -> tuple[_Learning, list[tuple[int, Task]]]:
     """Return a batch of gray and colour items, and what learns from it."""
     network = UNetSettings(channels=3, widths=(4, 8), blocks=1)
-    settings = FitSettings(perturb="gaussian:sigma=0.1..0.5", network=network, batch=4)
+    settings = FitSettings(perturb=perturb, network=network, batch=4)
     state = FitState.start(settings, device=torch.device(device))
     draw = Together(
         lambda generator: [torch.rand(2, c, 16, 16, generator=generator, device=generator.device) for c in (1, 3)]
@@ -126,18 +140,20 @@ def _learning(device: str) -> tuple[_Learning, list[tuple[int, Task]]]:
     return _Learning(state, squared_error, torch.float32), batches
 
 
-def test_what_is_learned_from_can_be_given_as_tensors_alone():
+@pytest.mark.parametrize("perturb", SHOT)
+def test_what_is_learned_from_can_be_given_as_tensors_alone(perturb):
     """As a recording takes it. Breaks: parts in another order; the second task left out."""
-    learning, batches = _learning("cpu")
+    learning, batches = _learning("cpu", perturb)
     expected = learning(batches)
-    found = learning._plainly(*(getattr(task, name) for _, task in batches for name in _PLAIN))
+    found = learning._plainly(*(value for _, task in batches for value in _tensors(task)))
     assert len(found) == len(expected) == 1 + len(list(learning.state.denoiser.parameters()))
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("perturb", SHOT)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
-def test_a_recording_learns_as_training_without_one_does():
-    learning, batches = _learning("cuda")
+def test_a_recording_learns_as_training_without_one_does(perturb):
+    learning, batches = _learning("cuda", perturb)
     for _ in range(2):
         for one, other in zip(learning(batches), learning._learned(batches), strict=True):
             torch.testing.assert_close(one, other)
@@ -146,10 +162,42 @@ def test_a_recording_learns_as_training_without_one_does():
                 parameter.mul_(0.9)
 
 
+def _numbered(generator: torch.Generator) -> list[torch.Tensor]:
+    """Return four gray and two colour images, each of one value of its own."""
+    return [torch.rand(count, c, 1, 1, generator=generator).expand(-1, -1, 12, 12) for count, c in ((4, 1), (2, 3))]
+
+
+def _named(step: int, pool: Pool) -> list[list[tuple[float, ...]]]:
+    """Return what is learned from in a step: of either shape, the clean values and the perturbed ones, summed up."""
+    found = []
+    for kinds in pool.batch(step, lambda *numbers: torch.Generator().manual_seed(sum(numbers) * 1000 + len(numbers))):
+        values = [torch.stack([pairs.clean, pairs.observed.values]).sum((2, 3, 4)).T for pairs in kinds]
+        found.append([tuple(row) for row in torch.cat(values).tolist()])
+    return found
+
+
+def test_what_is_perturbed_ahead_is_learned_from_as_often_as_was_asked_for_in_every_step_of_its_own():
+    """Breaks: a turn in the order of the one before; one signal too many skipped; perturbed anew in every turn."""
+    everything = partial(perturbed, perturb=parse(EVERYTHING))
+    pool = Pool(_numbered, everything, 3)
+    steps = [_named(step, pool) for step in range(6 * AHEAD)]
+    assert all([len(shape) for shape in step] == [4, 2] for step in steps)
+    for which, count in enumerate((4, 2)):
+        rounds = [[item for step in steps[first : first + 3 * AHEAD] for item in step[which]] for first in (0, 24)]
+        for items in rounds:
+            assert len(set(items)) == count * AHEAD
+            assert all(number == 3 for number in Counter(items).values())
+        assert not set(rounds[0]) & set(rounds[1])
+    assert steps[0][0] != steps[AHEAD][0]
+    later = Pool(_numbered, everything, 3)
+    assert all(_named(step, later) == steps[step] for step in (7, 30, 8))
+
+
 def test_each_item_of_a_batch_has_one_part_of_a_choice_and_what_is_known_of_it():
     """Breaks: one part for all; the level of all taken to be unknown where that of one is."""
     clean = torch.rand(200, 1, 12, 12, generator=torch.Generator().manual_seed(0))
-    found = list(tasks(clean, parse(EVERYTHING), torch.Generator().manual_seed(1), shown=True))
+    generator = torch.Generator().manual_seed(1)
+    found = [task_of(pairs, generator, shown=True) for pairs in perturbed(clean, generator, parse(EVERYTHING))]
     assert len(found) == 3
     assert sum(len(task.clean) for task in found) == 200
     sizes = {(task.known is None, bool((task.given.mask == 1).all())): len(task.clean) for task in found}
@@ -299,6 +347,7 @@ def test_settings_read_and_written_are_the_same(settings):
         *({name: 0} for name in ("steps", "batch", "share", "patch_size", "rate", "clip")),
         *({name: 1.1} for name in ("decay", "gray")),
         *({"enlarge": factor} for factor in (0.5, math.inf, math.nan)),
+        {"reuse": 0},
         {"average": 1},
         {"decay": -0.1},
         {"rate": math.nan},
@@ -778,6 +827,35 @@ def test_what_is_learned_from_is_enlarged_where_it_is_asked_for(whole, pictures)
         return float(steps.square().mean() / values.var())
 
     assert steep(4) < 0.8 * steep(1)
+
+
+@pytest.mark.parametrize("reuse", [1, 3])
+def test_crops_that_are_drawn_together_are_perturbed_ahead_where_they_are_to_be_learned_from_again(reuse, pictures):
+    """Break: the setting left to the command line alone."""
+    settings = replace(IMAGES, reuse=reuse, perturb="poisson:gain=0.1")
+    draw = together(pictures, settings, 1, torch.device("cpu"))
+    firsts = []
+    for step in (0, AHEAD, 3 * AHEAD):
+        list(_batches(settings, draw, step, range(3), torch.device("cpu"), filled))
+        firsts.append(None if draw.pool is None else draw.pool._shapes[0][0].clean)
+    assert [one is firsts[0] for one in firsts] == ([True] * 3 if reuse == 1 else [True, True, False])
+
+
+@pytest.mark.parametrize("perturb", ["jpeg:quality=100", "gaussian:sigma=0 + jpeg:quality=100"])
+def test_what_was_compressed_is_looked_for_with_colour_at_half_resolution_where_that_is_asked_for(perturb):
+    """Then hardly anything is left to undo. Breaks: the others' colour halved as well; compositions passed over."""
+    clean = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+    off = {}
+    for half in (False, True):
+        settings = replace(IMAGES, perturb=f"{perturb} | blur:sigma=0", half_colour=half)
+        ((wanted, made),) = settings.perturbing(clean.repeat(10, 1, 1, 1), torch.Generator().manual_seed(0))
+        compressed = (made.values != wanted).flatten(1).any(1)
+        assert 5 < compressed.sum() < 25
+        off[half] = float((made.values - wanted)[compressed].square().mean().sqrt())
+        kept = wanted[~compressed][:, None] == clean
+        assert kept.flatten(2).all(2).any(1).all()
+    assert off[True] < 0.01
+    assert off[False] > 0.05
 
 
 def _steps(values: torch.Tensor) -> torch.Tensor:

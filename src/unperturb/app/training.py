@@ -125,6 +125,8 @@ def _check_noisy(options: dict[str, Any], given: set[str], *, signals: bool) -> 
         "perturb",
         "gray",
         "enlarge",
+        "reuse",
+        "half_colour",
         "scales",
         "jpeg",
         "held_out",
@@ -182,8 +184,9 @@ def _patches(data: tuple[Path, ...], options: dict[str, Any], show: Show) -> Mat
 
 
 def _stretches(data: tuple[Path, ...], options: dict[str, Any]) -> Stretches:
-    if options["jpeg"] is not None or _floats(options["scales"]) != (1.0,) or options["enlarge"] != 1:
-        raise UsageError("--jpeg, --scales and --enlarge are of images")
+    ordinary = _floats(options["scales"]) == (1.0,) and options["enlarge"] == options["reuse"] == 1
+    if options["jpeg"] is not None or not ordinary:
+        raise UsageError("--jpeg, --scales, --enlarge and --reuse are of images")
     return open_stretches(data, _part(options["part"]))
 
 
@@ -239,6 +242,8 @@ def _settings(options: dict[str, Any], dims: int) -> FitSettings:
         "patch_size",
         "gray",
         "enlarge",
+        "reuse",
+        "half_colour",
         "rate",
         "warmup",
         "decay",

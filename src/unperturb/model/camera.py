@@ -28,7 +28,7 @@ from torch import Tensor
 from unperturb.errors import UsageError
 from unperturb.model import isp
 from unperturb.model.level import Level, Limits, Range, draw, draw_whole, highest
-from unperturb.model.operators import gaussian_blur
+from unperturb.model.operators import gaussian_blur, luminance
 from unperturb.model.perturbation import Perturbed, Process, uniform
 
 Speed = Annotated[Level, Limits(0, 10**6)]
@@ -92,16 +92,16 @@ class Camera(Process):
         noise = _sharpened(noise, draw(self.sharpening, scene, generator))
         noise = noise[..., EDGE : EDGE + height, EDGE : EDGE + width]
         noise = torch.nn.functional.avg_pool2d(noise, factor)
-        return _luminance(noise) if clean.shape[1] == 1 else noise
+        return luminance(noise) if clean.shape[1] == 1 else noise
 
     def _reduced(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Blur the colour of noise, and its luminance."""
-        luminance = noise.mean(1, keepdim=True)
-        colour, luminance = (
+        gray = noise.mean(1, keepdim=True)
+        colour, gray = (
             gaussian_blur(part, draw(sigma, noise, generator), highest(sigma))
-            for part, sigma in ((noise - luminance, self.smoothing), (luminance, self.softening))
+            for part, sigma in ((noise - gray, self.smoothing), (gray, self.softening))
         )
-        return luminance + colour
+        return gray + colour
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +160,6 @@ class _Darkroom:
         full = isp.demosaic(raw.clamp(max=1), self.corner, self.corrected)
         linear = isp.coloured(full * self.gains[:, :, None, None], self.matrix)
         return isp.with_tone(isp.with_gamma(linear.clamp(0, 1)), self.contrast)
-
-
-def _luminance(noise: Tensor) -> Tensor:
-    """Return its gray (ITU-R BT.601)."""
-    return (noise * noise.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def _continued(values: Tensor, by: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What optics, sampling and compression do to an image: blur, block means and JPEG, as plain functions.
+"""What optics, sampling and compression do to an image: blur, block means, coarse colour and JPEG, as plain functions.
 
 Each takes clean values to degraded ones of the same shape and has no randomness. `gaussian_blur` and `block_means` are
 linear and differentiable, so they also serve as the A of an observation ``y = A x + noise``.
@@ -73,6 +73,31 @@ def jpeg_compressed(item: Tensor, quality: int) -> Tensor:
     with Image.open(file) as picture:
         decoded = torch.from_numpy(np.array(picture).reshape(pixels.shape))
     return decoded.permute(2, 0, 1).to(item) / 255
+
+
+def half_colour(values: Tensor) -> Tensor:
+    """Return images with colour at half resolution, as JPEG keeps it; luminance stays.
+
+    Of either colour difference the means of 2 × 2 pixels, counted from the first, interpolated linearly (what libjpeg
+    calls fancy upsampling).
+
+    Parameters
+    ----------
+    values
+        ``(batch, channel, height, width)``; with fewer than 3 channels there is no colour.
+    """
+    if values.shape[1] < 3:
+        return values
+    wide = _wide(values)
+    gray = luminance(wide)
+    means = functional.avg_pool2d(wide - gray, 2, ceil_mode=True, count_include_pad=False)
+    colour = functional.interpolate(means, scale_factor=2, mode="bilinear", align_corners=False)
+    return (gray + colour[..., : values.shape[2], : values.shape[3]]).to(values)
+
+
+def luminance(values: Tensor) -> Tensor:
+    """Return the gray (ITU-R BT.601) of colours: ``(batch, 3, height, width)`` to ``(batch, 1, height, width)``."""
+    return (values * values.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,16 +30,16 @@ from torch import Tensor
 
 from unperturb.errors import TrainingError, UsageError
 from unperturb.model.filling import filled
-from unperturb.model.given import Fill
+from unperturb.model.given import Fill, Given
 from unperturb.model.machine import Map, Replayed, choose_precision, workers
 from unperturb.model.network import VectorNetSettings
-from unperturb.model.spec import parse
 from unperturb.model.stabilise import Counting
 from unperturb.train.noisy import NOISY, Noisy, together
 from unperturb.train.objective import OBJECTIVES, Objective, squared_error
+from unperturb.train.pool import DrawAll, Pool
 from unperturb.train.processes import Processes
 from unperturb.train.settings import FitSettings
-from unperturb.train.showing import Task, joined, tasks
+from unperturb.train.showing import Task, joined, task_of
 from unperturb.train.state import FitState
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float32]]
@@ -54,11 +55,13 @@ class Together:
     """Draws all clean signals of a batch at once, on the device where they are learned from.
 
     ``draw(generator)`` returns tensors ``(item, channel, *space)``, those of one shape as one. Where several processes
-    share a batch, `part` says which part of it this is; each has randomness of its own.
+    share a batch, `part` says which part of it this is; each has randomness of its own. Where there is a `pool`, what
+    it has perturbed is learned from several times.
     """
 
-    draw: Callable[[torch.Generator], Sequence[Tensor]]
+    draw: DrawAll
     part: tuple[int, ...] = ()
+    pool: Pool | None = None
 
 
 @dataclass(frozen=True)
@@ -198,16 +201,18 @@ class _Learning:
 
     def __call__(self, batches: Sequence[tuple[int, Task | Noisy]]) -> tuple[Tensor, ...]:
         tasks = [task for count, task in batches if isinstance(task, Task) and count == len(task.clean)]
-        plain = len(tasks) == len(batches) and all(task.given is None for task in tasks)
+        plain = len(tasks) == len(batches) and all(task.known is None and not task.again for task in tasks)
         if plain and tasks[0].clean.is_cuda:
-            return self._replayed(*(getattr(task, name) for task in tasks for name in _PLAIN))
+            return self._replayed(*(value for task in tasks for value in _tensors(task)))
         return self._learned(batches)
 
     def _plainly(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Take tasks of plain denoisers as the tensors that they are made of."""
-        count = len(_PLAIN)
-        parts = [values[first : first + count] for first in range(0, len(values), count)]
-        tasks = [Task(clean, x, sigma, None, None, unit, weigh) for clean, x, sigma, unit, weigh in parts]
+        """Take tasks of which nothing is known already as the tensors that they are made of."""
+        count = len(_PLAIN) + (len(_SHOWN) if self.state.settings.network.given else 0)
+        tasks = []
+        for first in range(0, len(values), count):
+            clean, x, sigma, unit, weigh, *shown = values[first : first + count]
+            tasks.append(Task(clean, x, sigma, Given(*shown) if shown else None, None, unit, weigh))
         return self._learned([(len(task.clean), task) for task in tasks])
 
     def _learned(self, batches: Sequence[tuple[int, Task | Noisy]]) -> tuple[Tensor, ...]:
@@ -225,6 +230,16 @@ class _Learning:
 
 
 _PLAIN = ("clean", "x", "sigma", "unit", "weigh")
+_SHOWN = ("values", "mask", "scale", "error")
+
+_AHEAD_OF_STEPS = 2**32
+"""Beside the seed, what no step and no process is numbered."""
+
+
+def _tensors(task: Task) -> tuple[Tensor, ...]:
+    """Return what a task of which nothing is known already is made of."""
+    shown = () if task.given is None else tuple(getattr(task.given, name) for name in _SHOWN)
+    return *(getattr(task, name) for name in _PLAIN), *shown
 
 
 def _batches(
@@ -234,22 +249,33 @@ def _batches(
     if isinstance(draw, NoisyDraw):
         yield from _noisy_batches(settings, draw, step, items, device)
         return
-    perturb, shown = parse(settings.perturb), settings.network.given
+    perturb, shown = settings.perturbing, settings.network.given
     groups: dict[tuple[int, ...], list[Task]] = {}
     if isinstance(draw, Together):
-        seed = int(np.random.default_rng([settings.seed, step, *draw.part]).integers(2**63))
-        generator = torch.Generator(device).manual_seed(seed)
-        for signals in draw.draw(generator):
-            yield len(signals), joined(list(tasks(signals, perturb, generator, shown=shown, fill=fill)))
+        generator = _seeded(device, settings.seed, step, *draw.part)
+        if draw.pool:
+            seeded = partial(_seeded, device, settings.seed, *draw.part, _AHEAD_OF_STEPS)
+            by_shape = draw.pool.batch(step, seeded)
+        else:
+            by_shape = [perturb(signals, generator) for signals in draw.draw(generator)]
+        for kinds in by_shape:
+            made = [task_of(pairs, generator, shown=shown, fill=fill) for pairs in kinds]
+            yield sum(len(pairs.clean) for pairs in kinds), joined(made)
         return
     for item in items:
         source = np.random.default_rng([settings.seed, step, item])
         drawn = torch.from_numpy(draw(source, item))
         clean = drawn if drawn.ndim == 2 and isinstance(settings.network, VectorNetSettings) else drawn[None]
         generator = torch.Generator().manual_seed(int(source.integers(2**63)))
-        groups.setdefault(tuple(clean.shape), []).extend(tasks(clean, perturb, generator, shown=shown))
+        made = [task_of(pairs, generator, shown=shown) for pairs in perturb(clean, generator)]
+        groups.setdefault(tuple(clean.shape), []).extend(made)
     for group in groups.values():
         yield len(group), joined(group).to(device)
+
+
+def _seeded(device: torch.device, *numbers: int) -> torch.Generator:
+    """Return a source of randomness on a device, that these numbers name."""
+    return torch.Generator(device).manual_seed(int(np.random.default_rng(numbers).integers(2**63)))
 
 
 def _noisy_batches(

@@ -12,6 +12,7 @@ from unperturb.errors import UsageError
 from unperturb.model.network import UNetSettings
 from unperturb.train.crops import Crops, enlarged
 from unperturb.train.fit import Draw, Together
+from unperturb.train.pool import Pool
 from unperturb.train.processes import Processes
 from unperturb.train.settings import FitSettings
 
@@ -102,4 +103,5 @@ def together(material: Patches, settings: FitSettings, n_gray: int, device: torc
         chances = [torch.rand(len(each), generator=generator, device=device) for each in found]
         return [enlarged(each, settings.enlarge, chance) for each, chance in zip(found, chances, strict=True)]
 
-    return Together(draw)
+    pool = Pool(draw, settings.perturbing, settings.reuse) if settings.reuse > 1 else None
+    return Together(draw, pool=pool)

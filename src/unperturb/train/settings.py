@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from unperturb.errors import UsageError
@@ -9,7 +10,8 @@ from unperturb.model.network import NetworkSettings, UNetSettings, describe, rec
 from unperturb.model.spec import parse
 from unperturb.train.noisy import NOISY
 from unperturb.train.objective import OBJECTIVES
-from unperturb.train.showing import says_all
+from unperturb.train.pool import Perturb
+from unperturb.train.showing import perturbed, says_all
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class FitSettings:
     enlarge
         Largest factor by which crops of images are enlarged, some of them; those of validation are not. See
         `unperturb.train.crops.enlarged`.
+    reuse
+        How often a GPU learns from a crop as it was perturbed once, where perturbing takes longer than learning. A
+        processor perturbs anew each time. See `unperturb.train.pool`.
+    half_colour
+        Whether, where the perturbation is JPEG, colour is to be found at half resolution, as its file has it, or made
+        sharp again.
     data
         Names what is trained on, so that no run is resumed on other data.
     objective
@@ -72,6 +80,8 @@ class FitSettings:
     patch_size: int = 96
     gray: float = 0.5
     enlarge: float = 1.0
+    reuse: int = 1
+    half_colour: bool = False
     data: str = ""
     objective: str = "squared"
     tune: str = "all"
@@ -87,12 +97,17 @@ class FitSettings:
             raise UsageError(f"seed and warmup are at least 0; got {self.seed} and {self.warmup}")
         if not 1 <= self.enlarge < math.inf:
             raise UsageError(f"enlarge is a factor, 1 and above; got {self.enlarge}")
-        if min(self.steps, self.batch, self.share, self.patch_size) < 1:
-            raise UsageError("steps, batch, share and patch_size are at least 1")
+        if min(self.steps, self.batch, self.share, self.patch_size, self.reuse) < 1:
+            raise UsageError("steps, batch, share, patch_size and reuse are at least 1")
         if not (
             self.rate > 0 and self.clip > 0 and 0 <= self.decay <= 1 and 0 <= self.average < 1 and 0 <= self.gray <= 1
         ):
             raise UsageError("rate and clip are above 0, decay and gray lie in 0..1, average in 0..1 without 1")
+
+    @property
+    def perturbing(self) -> Perturb:
+        """What perturbs clean signals, ``(clean, generator)``, into pairs to learn from."""
+        return partial(perturbed, perturb=parse(self.perturb), half_colour=self.half_colour)
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""

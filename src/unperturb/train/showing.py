@@ -25,13 +25,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from unperturb.model import operators
 from unperturb.model.filling import filled
 from unperturb.model.given import BLIND, Fill, Given, show
 from unperturb.model.level import Range, draw_whole
+from unperturb.model.optics import Jpeg
 from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturbation, Perturbed, stacked
 
 RANGE = (0.02, BLIND)
@@ -116,36 +119,64 @@ def says_all(perturbation: Perturbation) -> bool:
     return isinstance(perturbation, Gaussian)
 
 
-def tasks(
-    clean: Tensor, perturb: Perturbation, generator: torch.Generator, *, shown: bool, fill: Fill = filled
-) -> Iterator[Task]:
-    """Perturb clean signals, and yield what is to be learned from them; items of which alike much is known, together.
+class Pairs(NamedTuple):
+    """Clean signals ``(batch, …)``, and what was observed of them."""
+
+    clean: Tensor
+    observed: Perturbed
+
+
+def perturbed(
+    clean: Tensor, generator: torch.Generator, perturb: Perturbation, *, half_colour: bool = False
+) -> list[Pairs]:
+    """Perturb clean signals; those of which alike much is known, a mask or a noise level, come together.
 
     Parameters
     ----------
     clean
         ``(batch, …)``.
+    generator
+        The source of randomness, on the device of the signals.
     perturb
         Of a choice, each item has one part of its own.
+    half_colour
+        Whether of what was JPEG-compressed colour is to be found at half resolution, as the file has it.
+    """
+    drawn: dict[tuple[bool, bool], list[Pairs]] = {}
+    for part, items in _shared_out(clean, perturb, generator):
+        made = part(items, generator)
+        wanted = operators.half_colour(items) if half_colour and _is_compressed(part) else items
+        drawn.setdefault((made.mask is None, made.sigma is None), []).append(Pairs(wanted, made))
+    return [
+        Pairs(torch.cat([pairs.clean for pairs in found]), stacked([pairs.observed for pairs in found]))
+        for found in drawn.values()
+    ]
+
+
+def _is_compressed(perturbation: Perturbation) -> bool:
+    parts = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
+    return any(isinstance(part, Jpeg) for part in parts)
+
+
+def task_of(pairs: Pairs, generator: torch.Generator, *, shown: bool, fill: Fill = filled) -> Task:
+    """Return what is to be learned from perturbed signals.
+
+    Parameters
+    ----------
+    pairs
+        Signals, clean and perturbed.
     generator
         The source of randomness, on the device of the signals.
     shown
-        Whether for a conditional network; if not, `perturb` is one that `says_all`.
+        Whether for a conditional network; if not, the perturbation is one that `says_all`.
     fill
         How to fill in what was erased.
     """
-    drawn: dict[tuple[bool, bool], list[tuple[Tensor, Perturbed]]] = {}
-    for part, items in _shared_out(clean, perturb, generator):
-        made = part(items, generator)
-        drawn.setdefault((made.mask is None, made.sigma is None), []).append((items, made))
-    for found in drawn.values():
-        signals, observed = torch.cat([items for items, _ in found]), stacked([made for _, made in found])
-        if shown:
-            yield shown_task(signals, observed, generator, fill)
-        else:
-            assert observed.sigma is not None
-            sigma = observed.sigma
-            yield Task(signals, observed.values, sigma, None, None, torch.ones_like(sigma), sigma)
+    clean, observed = pairs
+    if shown:
+        return shown_task(clean, observed, generator, fill)
+    assert observed.sigma is not None
+    return Task(clean, observed.values, observed.sigma, None, None, torch.ones_like(observed.sigma), observed.sigma)
 
 
 def _shared_out(

@@ -115,6 +115,18 @@ from unperturb.app.progress import progress_line
     show_default=True,
     help="Largest factor by which crops are enlarged: photographs in full resolution have less fine detail.",
 )
+@click.option(
+    "--reuse",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How often a GPU learns from a crop as it was perturbed once; a processor perturbs anew each time.",
+)
+@click.option(
+    "--half-colour",
+    is_flag=True,
+    help="Where the perturbation is JPEG, find colour at half resolution, as a camera's file has it; do not sharpen it.",
+)
 @click.option("--jpeg", default=None, help="JPEG quality of the reduced copies, such as 75..95.")
 @click.option(
     "--held-out",
