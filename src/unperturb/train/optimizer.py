@@ -107,12 +107,13 @@ class Optimizer:
         self, groups: list[list[int]], gradients: list[Tensor], run: Map, processes: Processes
     ) -> dict[int, Tensor]:
         """Return the orthogonalised momentum of every kernel, as a matrix; made by all processes, each a part."""
+        makers = [number % processes.world_size for number in range(len(groups))]
 
         def direct(number: int) -> list[Tensor]:
             group = groups[number]
             with torch.no_grad():
-                if number % processes.world_size != processes.rank:
-                    return [torch.zeros_like(gradients[index].flatten(1)) for index in group]
+                if makers[number] != processes.rank:
+                    return [gradients[index].flatten(1) for index in group]  # another makes it
                 momenta = [self.momentum * self.first[index] + gradients[index] for index in group]
                 wanted = [
                     (gradients[index] + self.momentum * momentum).flatten(1)
@@ -125,8 +126,8 @@ class Optimizer:
                 )
 
         made = [direction for directions in run(direct, range(len(groups))) for direction in directions]
-        _, made = processes.add(0.0, made)
-        return dict(zip((index for group in groups for index in group), made, strict=True))
+        which = [maker for maker, group in zip(makers, groups, strict=True) for _ in group]
+        return dict(zip((index for group in groups for index in group), processes.exchanged(made, which), strict=True))
 
     def _adam(self, index: int, gradient: Tensor, rate: float) -> None:
         first, second, (beta, gamma) = self.first[index], self.second[index], self.betas

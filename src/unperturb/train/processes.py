@@ -125,6 +125,35 @@ class Processes:
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return loss, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
+    def exchanged(self, made: Sequence[Tensor], makers: Sequence[int]) -> list[Tensor]:
+        """Return tensors of which each was made by one of the processes.
+
+        Parameters
+        ----------
+        made
+            What all processes have of the same shapes, in the same order; only what this one has made is looked at.
+        makers
+            Of each the number of the process that has made it.
+
+        Raises
+        ------
+        ProcessLostError
+            Where another has ended.
+        """
+        if self.world_size == 1:
+            return list(made)
+        found = list(made)
+        for rank in range(self.world_size):
+            theirs = [index for index, maker in enumerate(makers) if maker == rank]
+            if theirs:
+                flat = torch.cat([made[index].flatten() for index in theirs])
+                with _together():
+                    distributed.broadcast(flat, rank)  # gloo's own gathering takes three times as long
+                parts = torch.split(flat, [made[index].numel() for index in theirs])
+                for index, part in zip(theirs, parts, strict=True):
+                    found[index] = part.view_as(made[index])
+        return found
+
     def agreed(self, value: int, device: torch.device) -> int:
         """Return the value of the first process."""
         if self.world_size == 1:
