@@ -7,6 +7,8 @@
 With ``--held-out 20`` only the images of training folders that training does not see: between models these decide. The
 middle of each picture is taken. Beside PSNR the table has by how much the mean colour of a square moves, and which
 share of what was found to be noise is best taken away: at it the mean PSNR is highest.
+
+Of what was compressed colour is looked for at half resolution, as JPEG keeps it.
 """
 
 from collections.abc import Sequence
@@ -106,12 +108,14 @@ def enlarged_by(picture: Array, factor: int) -> Array:
 
 def tried(name: str, clean: Array, spec: str | None, denoiser: Denoiser) -> Found:
     """Perturb a picture and restore it."""
-    seen = clean if spec is None else perturb(clean, parse(spec), 0, name).values
+    seen, truth = clean, clean
+    if spec is not None:
+        seen, _, _, truth = perturb(clean, parse(spec), 0, name, half_colour=True)
     answer = restore(seen, denoiser, channel_axis=-1)
-    step, wanted = (answer - seen).astype(np.float64), (clean - seen).astype(np.float64)
-    before = np.inf if spec is None else psnr(clean, seen)
+    step, wanted = (answer - seen).astype(np.float64), (truth - seen).astype(np.float64)
+    before = np.inf if spec is None else psnr(truth, seen)
     products = (float((wanted**2).mean()), float((step * wanted).mean()), float((step**2).mean()))
-    return Found(before, psnr(clean, answer), _moves(answer - clean), products)
+    return Found(before, psnr(truth, answer), _moves(answer - truth), products)
 
 
 def _moves(gap: Array) -> Array:

@@ -46,6 +46,7 @@ from unperturb.model.checkpoint import FORMAT, load, read_tensors, save_model, w
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.network import UNetSettings
+from unperturb.model.operators import half_colour
 from unperturb.model.spec import parse
 from unperturb.model.stabilise import Stabiliser
 
@@ -711,6 +712,22 @@ def test_counts_are_calibrated_for_themselves(run, model, tmp_path):
     assert kind_of(seen) == "gray counts"
     assert float(level_of(seen, made)) == seen.counted
     assert level_of(seen, find_calibration(card, "colour")).shape == (1, 1, 16, 16)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["whole", "half"])
+def test_intervals_are_measured_against_what_the_model_looks_for(half, monkeypatch):
+    """Of what was compressed colour at half resolution, if it was trained so. Break: the clean image in any case."""
+    network = UNetSettings(channels=3, widths=(4, 8), blocks=1, given=True)
+    denoiser = Denoiser(Card(network, "jpeg:quality=95", recipe={"half_colour": half}))
+    kept = []
+    monkeypatch.setattr(
+        "unperturb.infer.calibrate.score",
+        lambda _, clean, *rest: kept.append(clean) or ({}, {}),  # noqa: ARG005
+    )
+    image = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    next(trials([("a", image)], denoiser, parse("jpeg:quality=95"), drawing=Drawing(2, 2), compute=EXACTLY))
+    clean = torch.from_numpy(image).permute(2, 0, 1)[None]
+    torch.testing.assert_close(kept[0], half_colour(clean) if half else clean)
 
 
 def test_a_gray_image_among_colour_ones_takes_the_place_of_nothing(run, model, tmp_path):

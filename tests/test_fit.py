@@ -19,6 +19,7 @@ from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.filling import filled
 from unperturb.model.network import UNetSettings, VectorNetSettings, build
+from unperturb.model.operators import half_colour
 from unperturb.model.spec import parse
 from unperturb.train import validate as validate_module
 from unperturb.train.crops import AS_THEY_ARE, enlarged
@@ -781,12 +782,32 @@ def test_validation_of_many_images_at_once_is_that_of_each(perturb, sigma):
     """Break: the errors of a group in the order of groups, not of images."""
     if sigma == math.inf and perturb != EVERYTHING:
         pytest.skip("a plain denoiser has no answer where there is nothing to see")
-    denoiser = FitState.start(replace(IMAGES, perturb=perturb)).denoiser
+    settings = replace(IMAGES, perturb=perturb)
+    denoiser = FitState.start(settings).denoiser
     clean = list(torch.rand(9, 1, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
-    cpu = torch.device("cpu")
-    alone = [validate_module._error(denoiser, [image], [seed], sigma, cpu)[0] for seed, image in enumerate(clean)]
+    how = sigma, torch.device("cpu"), settings.perturbing
+    alone = [validate_module._error(denoiser, [image], [seed], *how)[0] for seed, image in enumerate(clean)]
     assert len(set(alone)) == 9
-    np.testing.assert_allclose(validate_module._error(denoiser, clean, list(range(9)), sigma, cpu), alone, rtol=1e-4)
+    np.testing.assert_allclose(validate_module._error(denoiser, clean, list(range(9)), *how), alone, rtol=1e-4)
+
+
+def test_a_model_is_validated_against_what_it_looks_for(pictures, tmp_path):
+    """Colour at half resolution, where that is. Break: the clean images themselves."""
+    network = replace(IMAGES.network, channels=3)
+    settings = replace(IMAGES, network=network, perturb="jpeg:quality=90", half_colour=True, steps=1)
+    files = RunFiles(tmp_path / "model.safetensors")
+    finish(pictures, files, settings)
+    denoiser, held_out = load(files.model), pictures.of(held_out=True)
+    errors = {half: [] for half in (False, True)}
+    for index in range(2):
+        clean = torch.from_numpy(held_out.centre(index, 32, gray=False))[None]
+        answer = denoiser.given(parse(settings.perturb)(clean, torch.Generator()).values)(clean, 20.0)
+        for half, found in errors.items():
+            truth = half_colour(clean) if half else clean
+            found.append(float((answer - truth).square().mean()))
+    stated = denoiser.card.errors["colour"]["inf"]
+    assert stated == pytest.approx(np.mean(errors[True]), rel=1e-3)
+    assert stated != pytest.approx(np.mean(errors[False]), rel=1e-2)
 
 
 def test_whole_batches_are_the_crops_that_were_asked_for(pictures):

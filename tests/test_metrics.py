@@ -148,7 +148,8 @@ def test_ranks_of_what_cannot_be_told_apart_are_uniform():
 @pytest.mark.parametrize("clean", [camera(), astronaut()], ids=["gray", "colour"])
 def test_noise_comes_from_seed_and_name_alone(clean):
     before = clean.copy()
-    first, missing, sigma = perturb(clean, GAUSSIAN, 0, "a.png")
+    first, missing, sigma, wanted = perturb(clean, GAUSSIAN, 0, "a.png")
+    assert wanted is clean
     perturb(clean, GAUSSIAN, 0, "b.png")
     again = perturb(clean, GAUSSIAN, 0, "a.png").values
     assert missing is None
@@ -162,6 +163,19 @@ def test_noise_comes_from_seed_and_name_alone(clean):
     assert residual.std() == pytest.approx(SIGMA, rel=0.03)
     if clean.ndim == 3:
         assert abs(np.corrcoef(residual[..., 0].ravel(), residual[..., 1].ravel())[0, 1]) < 0.06
+
+
+def test_what_is_to_be_found_in_what_was_compressed_has_colour_at_half_resolution_where_that_is_asked_for():
+    """Of alternatives that goes by the one that is drawn. Breaks: without asking; of any alternative."""
+    spec = parse("gaussian:sigma=0 + jpeg:quality=100 | gaussian:sigma=0")
+    clean = astronaut()
+    seen = [perturb(clean, spec, 0, str(number), half_colour=True) for number in range(20)]
+    compressed = [bool((each.values != clean).any()) for each in seen]
+    assert 4 < sum(compressed) < 16
+    for each, was in zip(seen, compressed, strict=True):
+        assert (np.abs(each.wanted - clean).max() > 0.02) == was
+        assert np.sqrt(np.mean((each.wanted - each.values) ** 2)) < 0.01
+    assert all(perturb(clean, spec, 0, str(number)).wanted is clean for number in range(4))
 
 
 def test_the_perturbed_image_is_not_clipped():

@@ -92,7 +92,9 @@ def test_all_processes_know_when_they_are_not_alike(tmp_path):
 
 
 def test_two_processes_learn_as_one_does(pictures, tmp_path):
-    """Breaks: gradients of this process alone; the mean of the processes in place of the sum; moments of a share;
+    """One loss curve, and the same weights.
+
+    Breaks: gradients of this process alone; the mean of the processes in place of the sum; moments of a share;
     directions that others have made not told, or those of the first alone.
     """
     loss = {}

@@ -35,7 +35,7 @@ from unperturb.infer.observe import is_conditional, observe
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.statistic import PIXEL, SIZES, Statistic, region_means
 from unperturb.infer.tiled import Compute
-from unperturb.model.denoiser import Denoise
+from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.perturbation import Choice, Gaussian, Perturbation
 from unperturb.model.stabilise import Stabiliser, counting
 
@@ -118,11 +118,12 @@ def trials(
     """
     drawing = drawing or Drawing()
     perturbations = by_level(sigmas, denoise)
+    half_colour = isinstance(denoise, Denoiser) and bool(denoise.card.recipe.get("half_colour"))
     for name, image in images:
         clean = image if crop is None else _middle(image, crop)
         axis = -1 if clean.ndim == 3 else None
         for level, perturbation in perturbations.items():
-            seen = perturb(clean, perturbation, seed, name)
+            seen = perturb(clean, perturbation, seed, name, half_colour=half_colour)
             observation = observe(
                 seen.values,
                 denoise,
@@ -134,7 +135,7 @@ def trials(
             )
             posterior, first = observation.posterior, _number(name)
             draws = drawing.draw(posterior, seed=seed, items=range(first, first + len(posterior.start)))
-            scores, spreads = score(posterior, observation.to_signal(clean), draws, statistics)
+            scores, spreads = score(posterior, observation.to_signal(seen.wanted), draws, statistics)
             yield Trial(kind_of(posterior), level, scores, spreads, drawing)
 
 

@@ -8,13 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unperturb.infer.metrics import psnr, ssim
 from unperturb.infer.observe import is_conditional
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
+from unperturb.model import operators
 from unperturb.model.denoiser import Denoise
-from unperturb.model.perturbation import Perturbation
+from unperturb.model.optics import compresses
+from unperturb.model.perturbation import Choice, Perturbation
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,21 @@ class Score:
 
 
 class PerturbedImage(NamedTuple):
-    """A perturbed image, which of its pixels are missing (None: none is), and its noise level where that is known."""
+    """A perturbed image.
+
+    `missing` says which of its pixels are missing (None: none is), `sigma` its noise level where that is known, and
+    `wanted` is what is to be found in it: the clean image, where nothing else was asked for.
+    """
 
     values: NDArray[np.float32]
     missing: NDArray[np.bool_] | None
     sigma: float | None
+    wanted: NDArray[np.float32]
 
 
-def perturb(clean: NDArray[np.float32], perturbation: Perturbation, seed: int, name: str) -> PerturbedImage:
+def perturb(
+    clean: NDArray[np.float32], perturbation: Perturbation, seed: int, name: str, *, half_colour: bool = False
+) -> PerturbedImage:
     """Perturb one image or signal, with randomness that comes from the seed and the image's name alone.
 
     Parameters
@@ -50,6 +60,8 @@ def perturb(clean: NDArray[np.float32], perturbation: Perturbation, seed: int, n
         What to do to it.
     seed, name
         The same two give the same noise, whatever else is evaluated, and in whatever order.
+    half_colour
+        Whether, where the perturbation is JPEG, colour is to be found at half resolution, as its file has it.
 
     Returns
     -------
@@ -58,13 +70,19 @@ def perturb(clean: NDArray[np.float32], perturbation: Perturbation, seed: int, n
     """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    planes = np.moveaxis(clean, -1, 0) if clean.ndim == 3 else clean[None]
-    values, mask, sigma = perturbation(torch.from_numpy(np.ascontiguousarray(planes))[None], generator)
-    planes = values[0].numpy()
+    signal = torch.from_numpy(np.ascontiguousarray(np.moveaxis(clean, -1, 0) if clean.ndim == 3 else clean[None]))[None]
+    if isinstance(perturbation, Choice):
+        perturbation = perturbation.parts[int(perturbation.drawn(1, generator))]
+    values, mask, sigma = perturbation(signal, generator)
+
+    def image(planes: Tensor) -> NDArray[np.float32]:
+        return np.moveaxis(planes[0].numpy(), 0, -1) if clean.ndim == 3 else planes[0, 0].numpy()
+
     return PerturbedImage(
-        np.moveaxis(planes, 0, -1) if clean.ndim == 3 else planes[0],
+        image(values),
         None if mask is None else ~mask[0, 0].numpy(),
         None if sigma is None else float(sigma),
+        image(operators.half_colour(signal)) if half_colour and compresses(perturbation) else clean,
     )
 
 
@@ -99,7 +117,7 @@ def evaluate_image(
     Score
         Of the answer as it would be written, clipped to [0, 1]. The perturbed image is scored as it is.
     """
-    noisy, missing, sigma = perturb(clean, perturbation, seed, name)
+    noisy, missing, sigma, _ = perturb(clean, perturbation, seed, name)
     axis = None if clean.ndim == 2 else -1
     plain = missing is None and sigma is not None
     answer = restore(

@@ -11,7 +11,7 @@ from torch import Tensor
 from unperturb.errors import UsageError
 from unperturb.model.level import Level, Limits, draw, draw_whole, highest
 from unperturb.model.operators import block_means, gaussian_blur, jpeg_compressed
-from unperturb.model.perturbation import Number, Perturbed, Process
+from unperturb.model.perturbation import Composition, Number, Perturbation, Perturbed, Process
 
 Width = Annotated[Level, Limits(0, 1000)]
 Quality = Annotated[Level, Limits(0, 100, whole=True)]
@@ -78,6 +78,12 @@ class Jpeg(Process):
             return Perturbed(_each(jpeg_compressed, clean, qualities))
         with ThreadPoolExecutor() as pool:  # the encoder runs on a processor, wherever the values are
             return Perturbed(torch.stack(list(pool.map(jpeg_compressed, clean.cpu(), qualities))).to(clean))
+
+
+def compresses(perturbation: Perturbation) -> bool:
+    """Whether JPEG is a part of a perturbation, so that colour comes out at half resolution."""
+    parts = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
+    return any(isinstance(part, Jpeg) for part in parts)
 
 
 def _each(operator: Callable[[Tensor, int], Tensor], clean: Tensor, levels: list[int]) -> Tensor:

@@ -141,13 +141,17 @@ class Choice(Perturbation):
 
     def __call__(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
         """Draw which one it is for each item, and perturb it so."""
-        which = draw_whole(Range(0, len(self.parts) - 1), len(clean), generator).tolist()
+        which = self.drawn(len(clean), generator).tolist()
         made = [self.parts[number](clean[item : item + 1], generator) for item, number in enumerate(which)]
         values, masks, sigmas = zip(*made, strict=True)
         known = [sigma for sigma in sigmas if sigma is not None]
         return Perturbed(
             torch.cat(values), _stacked(clean, masks), torch.cat(known) if len(known) == len(made) else None
         )
+
+    def drawn(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw the number of a part for each of so many items: ``(count,)``."""
+        return draw_whole(Range(0, len(self.parts) - 1), count, generator)
 
     def __str__(self) -> str:
         return " | ".join(str(part) for part in self.parts)

@@ -193,7 +193,9 @@ def _recorded(
             state.save(files.state)
             saved = time.monotonic()
         if last or progress.step % habits.validate == 0:
-            psnr = validation_psnr(state.averaged, held_out, _middle(settings), habits.device, habits.threads)
+            psnr = validation_psnr(
+                state.averaged, held_out, _middle(settings), habits.device, habits.threads, settings.perturbing
+            )
             _log(files.log, Report(progress, meter.loss, meter.speed, psnr))
         yield Report(progress, meter.loss, meter.speed, psnr)
 
@@ -202,7 +204,7 @@ def finished(state: FitState, material: Material, habits: Habits) -> Denoiser:
     """Return what was learned so far, with a card that says how and how well."""
     settings = state.settings
     held_out = material.of(held_out=True)
-    found = validation_errors(state.averaged, held_out, LEVELS, habits.device, habits.threads)
+    found = validation_errors(state.averaged, held_out, LEVELS, habits.device, habits.threads, settings.perturbing)
     errors = {kind: {f"{level:g}": value for level, value in by_level.items()} for kind, by_level in found.items()}
     training = {
         "steps": state.step,

@@ -33,8 +33,7 @@ from torch import Tensor
 from unperturb.model import operators
 from unperturb.model.filling import filled
 from unperturb.model.given import BLIND, Fill, Given, show
-from unperturb.model.level import Range, draw_whole
-from unperturb.model.optics import Jpeg
+from unperturb.model.optics import compresses
 from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturbation, Perturbed, stacked
 
 RANGE = (0.02, BLIND)
@@ -145,17 +144,12 @@ def perturbed(
     drawn: dict[tuple[bool, bool], list[Pairs]] = {}
     for part, items in _shared_out(clean, perturb, generator):
         made = part(items, generator)
-        wanted = operators.half_colour(items) if half_colour and _is_compressed(part) else items
+        wanted = operators.half_colour(items) if half_colour and compresses(part) else items
         drawn.setdefault((made.mask is None, made.sigma is None), []).append(Pairs(wanted, made))
     return [
         Pairs(torch.cat([pairs.clean for pairs in found]), stacked([pairs.observed for pairs in found]))
         for found in drawn.values()
     ]
-
-
-def _is_compressed(perturbation: Perturbation) -> bool:
-    parts = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
-    return any(isinstance(part, Jpeg) for part in parts)
 
 
 def task_of(pairs: Pairs, generator: torch.Generator, *, shown: bool, fill: Fill = filled) -> Task:
@@ -186,7 +180,7 @@ def _shared_out(
     if not isinstance(perturb, Choice):
         yield perturb, clean
         return
-    which = draw_whole(Range(0, len(perturb.parts) - 1), len(clean), generator).to(clean.device)
+    which = perturb.drawn(len(clean), generator).to(clean.device)
     for number, part in enumerate(perturb.parts):
         items = clean[which == number]
         if len(items):

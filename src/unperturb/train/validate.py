@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,21 +14,33 @@ from unperturb.model.network import UNetSettings
 from unperturb.model.perturbation import Perturbed, per_item, stacked
 from unperturb.model.spec import parse
 from unperturb.train.material import Material
+from unperturb.train.pool import Perturb
+from unperturb.train.showing import Pairs, perturbed
 
 LEVELS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Noise levels at which a model's card states its validation error."""
 
 
 def validation_psnr(
-    denoiser: Denoiser, material: Material, sigma: float, device: torch.device, threads: int | None
+    denoiser: Denoiser,
+    material: Material,
+    sigma: float,
+    device: torch.device,
+    threads: int | None,
+    perturbing: Perturb | None = None,
 ) -> dict[str, float]:
     """Return the mean PSNR in dB (of a range of 1) over held-out images, by kind of image; else as for errors."""
-    errors = _errors(denoiser, material, sigma, device, threads)
+    errors = _errors(denoiser, material, sigma, device, threads, perturbing)
     return {kind: float(np.mean(-10 * np.log10(values))) for kind, values in errors.items() if values}
 
 
 def validation_errors(
-    denoiser: Denoiser, material: Material, levels: Sequence[float], device: torch.device, threads: int | None
+    denoiser: Denoiser,
+    material: Material,
+    levels: Sequence[float],
+    device: torch.device,
+    threads: int | None,
+    perturbing: Perturb | None = None,
 ) -> dict[str, dict[float, float]]:
     """Return the mean squared error over held-out images, by kind of image and noise level.
 
@@ -42,17 +55,24 @@ def validation_errors(
         Noise levels, in the units of the values.
     device, threads
         Where to compute; on a processor by how many threads, all by default.
+    perturbing
+        What perturbs images for a conditional model, and says what is to be found; by default what its card says.
     """
     found: dict[str, dict[float, float]] = {}
     for level in (*levels, math.inf) if denoiser.card.network.given else levels:
-        for kind, values in _errors(denoiser, material, level, device, threads).items():
+        for kind, values in _errors(denoiser, material, level, device, threads, perturbing).items():
             if values:
                 found.setdefault(kind, {})[level] = float(np.mean(values))
     return found
 
 
 def _errors(
-    denoiser: Denoiser, material: Material, sigma: float, device: torch.device, threads: int | None
+    denoiser: Denoiser,
+    material: Material,
+    sigma: float,
+    device: torch.device,
+    threads: int | None,
+    perturbing: Perturb | None,
 ) -> dict[str, list[float]]:
     """Mean squared error of each held-out piece under the same noise at every call."""
     size = next(side for side in material.sides if side <= material.largest)
@@ -60,6 +80,7 @@ def _errors(
     colour = denoiser.card.network.channels == 3 if isinstance(denoiser.card.network, UNetSettings) else False
     count = min(len(material), 48)
     share = 1 if device.type == "cpu" else count
+    perturbing = perturbing or partial(perturbed, perturb=parse(denoiser.card.perturbation))
     errors = {}
     with workers(device, threads) as run:
         for kind in ["gray", "colour"] if colour else ["gray" if material.dims == 2 else "signal"]:
@@ -67,7 +88,7 @@ def _errors(
             def error(first: int, gray: bool = kind == "gray") -> list[float]:
                 items = range(first, min(first + share, count))
                 clean = [torch.from_numpy(material.centre(index, size, gray=gray))[None] for index in items]
-                return _error(denoiser, clean, list(items), sigma, device)
+                return _error(denoiser, clean, list(items), sigma, device, perturbing)
 
             values = [value for found in run(error, range(0, count, share)) for value in found]
             errors[kind] = [value for value in values if not math.isnan(value)]
@@ -76,7 +97,7 @@ def _errors(
 
 @torch.no_grad()
 def _error(
-    denoiser: Denoiser, clean: list[Tensor], seeds: list[int], sigma: float, device: torch.device
+    denoiser: Denoiser, clean: list[Tensor], seeds: list[int], sigma: float, device: torch.device, perturbing: Perturb
 ) -> list[float]:
     """Mean squared error of each image, which has randomness of its own; NaN where nothing of it was perturbed."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -85,16 +106,16 @@ def _error(
         x = [image + sigma * each for image, each in zip(clean, noise, strict=True)]
         estimate = denoiser(torch.cat(x).to(device), sigma).cpu()
         return (estimate - torch.cat(clean)).square().flatten(1).mean(1).tolist()
-    perturb = parse(denoiser.card.perturbation)
-    groups: dict[tuple[bool, bool], list[tuple[int, Perturbed]]] = {}
+    groups: dict[tuple[bool, bool], list[tuple[int, Pairs]]] = {}
     for item, (image, generator) in enumerate(zip(clean, generators, strict=True)):
-        made = perturb(image, generator)
-        groups.setdefault((made.mask is None, made.sigma is None), []).append((item, made))
+        (pairs,) = perturbing(image, generator)
+        groups.setdefault((pairs.observed.mask is None, pairs.observed.sigma is None), []).append((item, pairs))
     errors = [math.nan] * len(clean)
     for group in groups.values():
         items = [item for item, _ in group]
-        truth, drawn = (torch.cat([images[item] for item in items]).to(device) for images in (clean, noise))
-        found = _given_errors(denoiser, stacked([made for _, made in group]), truth, drawn, sigma)
+        truth = torch.cat([pairs.clean for _, pairs in group]).to(device)
+        drawn = torch.cat([noise[item] for item in items]).to(device)
+        found = _given_errors(denoiser, stacked([pairs.observed for _, pairs in group]), truth, drawn, sigma)
         for item, value in zip(items, found, strict=True):
             errors[item] = value
     return errors
