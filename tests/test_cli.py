@@ -10,6 +10,8 @@ import tifffile
 from pictures import opened, picture
 from PIL import Image
 
+from unperturb.model.checkpoint import load
+
 
 def test_restore_writes_beside_its_input(run, model, tmp_path):
     picture(tmp_path / "a.png")
@@ -294,6 +296,20 @@ def test_a_recipe_sets_options_and_the_command_line_wins(run, tmp_path):
     code, _, err = run("fit", tmp_path / "in", "--recipe", recipe, "-o", tmp_path / "n.safetensors")
     assert code == 2
     assert "stepps" in err
+
+
+def test_what_a_recipe_says_of_crops_is_kept_with_the_model(run, tmp_path):
+    """Break: an option that is taken and goes nowhere."""
+    for number in range(2):
+        picture(tmp_path / "in" / f"{number}.png", size=(48, 48))
+    recipe = tmp_path / "recipe.toml"
+    said = {"gray": 0.25, "enlarge": 2.5, "reuse": 8, "half_colour": True, "patch_size": 32, "steps": 1}
+    lines = [f"{name.replace('_', '-')} = {json.dumps(value)}\n" for name, value in said.items()]
+    recipe.write_text('network = "tiny"\nchannels = 3\nperturb = "jpeg:quality=90"\nheld-out = 2\n' + "".join(lines))
+    target = tmp_path / "m.safetensors"
+    assert run("fit", tmp_path / "in", "--recipe", recipe, "-o", target, "--cache", tmp_path / "cache")[0] == 0
+    kept = load(target).card.recipe
+    assert {name: kept[name] for name in said} == said
 
 
 def test_import_loads_no_torch_and_progress_is_not_on_stdout():

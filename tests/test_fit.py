@@ -40,6 +40,7 @@ LINE = FitSettings(
 IMAGES = FitSettings(
     "gaussian:sigma=0..0.5", UNetSettings(widths=(4, 8), blocks=1), steps=4, batch=3, rate=3e-3, warmup=1, patch_size=16
 )
+COLOUR = replace(IMAGES, network=replace(IMAGES.network, channels=3))
 QUIET = Habits(checkpoint=0, validate=2, precision="float32", threads=1)
 
 
@@ -112,12 +113,13 @@ def test_a_batch_drawn_as_a_whole_is_learned_from_and_taken_up_again(perturb, re
         )
 
     network = UNetSettings(channels=3, widths=(4, 8), blocks=1)
-    settings = replace(IMAGES, perturb=perturb, network=network, batch=8, steps=6)
+    steps, stop = (6, 2) if reuse == 1 else (2 * AHEAD + 2, AHEAD + 1)
+    settings = replace(IMAGES, perturb=perturb, network=network, batch=8, steps=steps)
     whole = FitState.start(settings)
     assert all(math.isfinite(progress.loss) for progress in run(whole, drawn()))
     part = FitState.start(settings)
     for progress in fit(part, drawn(), precision="float32", threads=1):
-        if progress.step == 2:
+        if progress.step == stop:
             part.save(tmp_path / "state")
             break
     again = FitState.resume(tmp_path / "state", settings)
@@ -793,10 +795,9 @@ def test_validation_of_many_images_at_once_is_that_of_each(perturb, sigma):
 
 def test_a_model_is_validated_against_what_it_looks_for(pictures, tmp_path):
     """Colour at half resolution, where that is. Break: the clean images themselves."""
-    network = replace(IMAGES.network, channels=3)
-    settings = replace(IMAGES, network=network, perturb="jpeg:quality=90", half_colour=True, steps=1)
+    settings = replace(COLOUR, perturb="jpeg:quality=90", half_colour=True, steps=1)
     files = RunFiles(tmp_path / "model.safetensors")
-    finish(pictures, files, settings)
+    told = finish(pictures, files, settings)[-1].psnr["colour"]
     denoiser, held_out = load(files.model), pictures.of(held_out=True)
     errors = {half: [] for half in (False, True)}
     for index in range(2):
@@ -805,6 +806,9 @@ def test_a_model_is_validated_against_what_it_looks_for(pictures, tmp_path):
         for half, found in errors.items():
             truth = half_colour(clean) if half else clean
             found.append(float((answer - truth).square().mean()))
+    psnr = {half: -10 * np.log10(found).mean() for half, found in errors.items()}
+    assert told == pytest.approx(psnr[True], abs=0.01)
+    assert told != pytest.approx(psnr[False], abs=0.03)
     stated = denoiser.card.errors["colour"]["inf"]
     assert stated == pytest.approx(np.mean(errors[True]), rel=1e-3)
     assert stated != pytest.approx(np.mean(errors[False]), rel=1e-2)
@@ -850,10 +854,30 @@ def test_what_is_learned_from_is_enlarged_where_it_is_asked_for(whole, pictures)
     assert steep(4) < 0.8 * steep(1)
 
 
+def test_what_is_perturbed_ahead_is_that_of_the_seed_and_of_the_part_and_seen_through_other_noise_each_time():
+    """Breaks: one pool for all parts; for all seeds; the noise of x that of the turn before."""
+    perturb = partial(perturbed, perturb=parse("blur:sigma=1"))
+    pools = {part: Together(_numbered, part, Pool(_numbered, perturb, 2)) for part in ((), (1,))}
+    settings = replace(IMAGES, network=replace(IMAGES.network, channels=3), perturb="blur:sigma=1", batch=6, reuse=2)
+
+    def learned_from(step: int, part: tuple[int, ...] = (), seed: int = 0) -> dict[float, torch.Tensor]:
+        at = replace(settings, seed=seed), pools[part], step, range(6), torch.device("cpu"), filled
+        (_, gray), _ = _batches(*at)
+        return {float(clean.mean()): x - clean for clean, x in zip(gray.clean, gray.x, strict=True)}
+
+    first = {key: noise for step in range(AHEAD) for key, noise in learned_from(step).items()}
+    again = {key: noise for step in range(AHEAD, 2 * AHEAD) for key, noise in learned_from(step).items()}
+    assert first.keys() == again.keys()
+    assert not any(torch.equal(noise, again[key]) for key, noise in first.items())
+    for other in (learned_from(0, (1,)), learned_from(0, seed=1)):
+        assert not first.keys() & other.keys()
+
+
 @pytest.mark.parametrize("reuse", [1, 3])
 def test_crops_that_are_drawn_together_are_perturbed_ahead_where_they_are_to_be_learned_from_again(reuse, pictures):
-    """Break: the setting left to the command line alone."""
+    """White noise is drawn anew in any case. Break: the setting left to the command line alone."""
     settings = replace(IMAGES, reuse=reuse, perturb="poisson:gain=0.1")
+    assert together(pictures, replace(IMAGES, reuse=reuse), 1, torch.device("cpu")).pool is None
     draw = together(pictures, settings, 1, torch.device("cpu"))
     firsts = []
     for step in (0, AHEAD, 3 * AHEAD):
@@ -868,7 +892,7 @@ def test_what_was_compressed_is_looked_for_with_colour_at_half_resolution_where_
     clean = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
     off = {}
     for half in (False, True):
-        settings = replace(IMAGES, perturb=f"{perturb} | blur:sigma=0", half_colour=half)
+        settings = replace(COLOUR, perturb=f"{perturb} | blur:sigma=0", half_colour=half)
         ((wanted, made),) = settings.perturbing(clean.repeat(10, 1, 1, 1), torch.Generator().manual_seed(0))
         compressed = (made.values != wanted).flatten(1).any(1)
         assert 5 < compressed.sum() < 25
@@ -883,7 +907,16 @@ def _steps(values: torch.Tensor) -> torch.Tensor:
     return values.diff(dim=-1)
 
 
-def test_crops_of_signals_are_not_enlarged(tmp_path):
+@pytest.mark.parametrize("change", [{"enlarge": 2.0}, {"reuse": 2}], ids=str)
+def test_crops_of_signals_are_not_enlarged_nor_learned_from_again(change, tmp_path):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=4000).astype(np.float32))
     with pytest.raises(UsageError, match="of images alone"):
-        crops(replace(LINE, enlarge=2.0, network=UNetSettings(dims=1)), open_stretches([tmp_path / "a.npy"]))
+        crops(replace(LINE, network=UNetSettings(dims=1), **change), open_stretches([tmp_path / "a.npy"]))
+
+
+@pytest.mark.parametrize(
+    "settings", [replace(IMAGES, perturb="jpeg:quality=90"), replace(COLOUR, perturb="blur:sigma=1"), LINE], ids=str
+)
+def test_colour_at_half_resolution_is_looked_for_where_there_is_colour_that_was_compressed(settings):
+    with pytest.raises(UsageError, match="images in colour, under a perturbation with JPEG"):
+        replace(settings, half_colour=True)

@@ -614,6 +614,8 @@ def test_a_run_that_was_stopped_at_its_beginning_is_taken_up_again(tmp_path):
         (["--objective", "noise2noise", "--noisy"], "--again"),
         (["--objective", "squared", "--noisy"], "of noisy data the objective"),
         (["--perturb", "gaussian:sigma=1", "--noisy"], "--perturb says nothing here"),
+        (["--reuse", "2", "--noisy"], "--reuse says nothing here"),
+        (["--half-colour", "--noisy"], "--half-colour says nothing here"),
         (["--objective", "sure"], "say --noisy"),
         (["--tune", "gains"], "say --noisy"),
         (["--from", "natural", "--network", "tiny", "--noisy"], "--network says nothing here"),

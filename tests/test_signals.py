@@ -139,6 +139,8 @@ def test_models_and_files_have_to_fit(folder, tmp_path):
         (["fit", folder / "waves.npy", "-o", tmp_path / "m.safetensors", "--channels", "3"], "one by one"),
         (["fit", folder / "waves.npy", "-o", tmp_path / "m.safetensors", "--part", "0.5..0.2"], "two shares"),
         (["fit", folder / "waves.npy", "-o", tmp_path / "m.safetensors", "--jpeg", "75..95"], "of images"),
+        (["fit", folder / "waves.npy", "-o", tmp_path / "m.safetensors", "--reuse", "2"], "of images"),
+        (["fit", folder / "waves.npy", "-o", tmp_path / "m.safetensors", "--half-colour"], "for images in colour"),
     ):
         code, _, said = called(*arguments, *([] if "fit" in arguments else ["-o", tmp_path]))
         assert code in (1, 2), arguments

@@ -82,7 +82,7 @@ def perturb(
         image(values),
         None if mask is None else ~mask[0, 0].numpy(),
         None if sigma is None else float(sigma),
-        image(operators.half_colour(signal)) if half_colour and compresses(perturbation) else clean,
+        image(operators.half_colour(signal).clamp(0, 1)) if half_colour and compresses(perturbation) else clean,
     )
 
 
@@ -97,7 +97,7 @@ def evaluate_image(
     quality: str = "fast",
     compute: Compute | None = None,
 ) -> Score:
-    """Perturb one image, restore it, and compare.
+    """Perturb one image, restore it, and compare with what it was, whatever the model was trained to look for.
 
     Parameters
     ----------

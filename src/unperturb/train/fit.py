@@ -10,7 +10,7 @@
 Everything random about item i of step k comes from (seed, k, i) alone, and gradients are summed in a fixed order. So a
 run that was stopped after any step and taken up again gives the same weights, bit for bit, as one that was not; and the
 number of threads changes nothing. On a GPU a batch is drawn as a whole, from (seed, k), or in as many parts as there
-are processes, from (seed, k, part).
+are processes, from (seed, k, part); what is learned from several times, from the number of its round.
 
 On a processor each thread works through its own few items with single-threaded kernels. Kernels that share one
 operation among threads wait for the slowest of them hundreds of times a step; this way waits once.
@@ -232,7 +232,7 @@ class _Learning:
 _PLAIN = ("clean", "x", "sigma", "unit", "weigh")
 _SHOWN = ("values", "mask", "scale", "error")
 
-_AHEAD_OF_STEPS = 2**32
+_OF_POOL = 2**32
 """Beside the seed, what no step and no process is numbered."""
 
 
@@ -254,7 +254,7 @@ def _batches(
     if isinstance(draw, Together):
         generator = _seeded(device, settings.seed, step, *draw.part)
         if draw.pool:
-            seeded = partial(_seeded, device, settings.seed, *draw.part, _AHEAD_OF_STEPS)
+            seeded = partial(_seeded, device, settings.seed, *draw.part, _OF_POOL)
             by_shape = draw.pool.batch(step, seeded)
         else:
             by_shape = [perturb(signals, generator) for signals in draw.draw(generator)]

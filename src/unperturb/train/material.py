@@ -65,8 +65,8 @@ def crops(
     if not isinstance(network, UNetSettings) or network.dims != material.dims:
         kind = "images are" if material.dims == 2 else "signals are"
         raise UsageError(f"{kind} learned by a network with {material.dims} space dimensions")
-    if settings.enlarge != 1 and material.dims != 2:
-        raise UsageError("crops of images alone are enlarged")
+    if (settings.enlarge != 1 or settings.reuse != 1) and material.dims != 2:
+        raise UsageError("crops of images alone are enlarged, or learned from again")
     material = material.at_least(settings.patch_size)
     if device is not None and device.type != "cpu" and isinstance(material, Patches):
         processes = processes or Processes()
@@ -103,5 +103,7 @@ def together(material: Patches, settings: FitSettings, n_gray: int, device: torc
         chances = [torch.rand(len(each), generator=generator, device=device) for each in found]
         return [enlarged(each, settings.enlarge, chance) for each, chance in zip(found, chances, strict=True)]
 
-    pool = Pool(draw, settings.perturbing, settings.reuse) if settings.reuse > 1 else None
+    # Noise that is itself what x is made of is drawn as fast as it is learned from, and is to be another each time.
+    again = settings.reuse > 1 and settings.network.given
+    pool = Pool(draw, settings.perturbing, settings.reuse) if again else None
     return Together(draw, pool=pool)

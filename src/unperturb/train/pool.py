@@ -38,7 +38,7 @@ class Pool:
 
     def __init__(self, draw: DrawAll, perturb: Perturb, reuse: int) -> None:
         self._draw, self._perturb, self._reuse = draw, perturb, reuse
-        self._round = -1
+        self._source = -1
         self._shapes: list[list[Pairs]] = []
 
     def batch(self, step: int, seeded: Seeded) -> list[list[Pairs]]:
@@ -48,9 +48,11 @@ class Pool:
         """
         turn, place = divmod(step, AHEAD)
         number = turn // self._reuse
-        if number != self._round:
-            self._shapes = self._perturbed(seeded(number, 0))
-            self._round = number
+        source = seeded(number, 0)
+        if source.initial_seed() != self._source:
+            self._shapes = []  # before others take their place in memory
+            self._shapes = self._perturbed(source)
+            self._source = source.initial_seed()
         order = seeded(turn, 1)
         return [_taken(kinds, place, order) for kinds in self._shapes]
 

@@ -143,15 +143,18 @@ class Processes:
         if self.world_size == 1:
             return list(made)
         found = list(made)
-        for rank in range(self.world_size):
-            theirs = [index for index, maker in enumerate(makers) if maker == rank]
-            if theirs:
+        with _together():
+            for rank in range(self.world_size):
+                theirs = [index for index, maker in enumerate(makers) if maker == rank]
+                if not theirs:
+                    continue
                 flat = torch.cat([made[index].flatten() for index in theirs])
-                with _together():
-                    distributed.broadcast(flat, rank)  # gloo's own gathering takes three times as long
+                distributed.broadcast(flat, rank)  # gloo's own gathering takes three times as long
                 parts = torch.split(flat, [made[index].numel() for index in theirs])
                 for index, part in zip(theirs, parts, strict=True):
                     found[index] = part.view_as(made[index])
+            if made[0].is_cuda:
+                torch.cuda.synchronize(made[0].device)  # what goes wrong on a GPU shows here at the latest
         return found
 
     def agreed(self, value: int, device: torch.device) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 from unperturb.errors import UsageError
 from unperturb.model.network import NetworkSettings, UNetSettings, describe, recall
+from unperturb.model.optics import compresses
+from unperturb.model.perturbation import Choice
 from unperturb.model.spec import parse
 from unperturb.train.noisy import NOISY
 from unperturb.train.objective import OBJECTIVES
@@ -93,6 +95,7 @@ class FitSettings:
             raise UsageError(f"the objective is one of {', '.join((*OBJECTIVES, *NOISY))}; got {self.objective!r}")
         if self.tune not in ("all", "gains"):
             raise UsageError(f"what is tuned is all or gains; got {self.tune!r}")
+        self._check_half_colour()
         if min(self.seed, self.warmup) < 0:
             raise UsageError(f"seed and warmup are at least 0; got {self.seed} and {self.warmup}")
         if not 1 <= self.enlarge < math.inf:
@@ -103,6 +106,15 @@ class FitSettings:
             self.rate > 0 and self.clip > 0 and 0 <= self.decay <= 1 and 0 <= self.average < 1 and 0 <= self.gray <= 1
         ):
             raise UsageError("rate and clip are above 0, decay and gray lie in 0..1, average in 0..1 without 1")
+
+    def _check_half_colour(self) -> None:
+        """Refuse to look for colour at half resolution where there is none, or nothing that has it so."""
+        if not self.half_colour:
+            return
+        perturbation = parse(self.perturb)
+        parts = perturbation.parts if isinstance(perturbation, Choice) else (perturbation,)
+        if not (isinstance(self.network, UNetSettings) and self.network.channels == 3 and any(map(compresses, parts))):
+            raise UsageError("half_colour is for images in colour, under a perturbation with JPEG")
 
     @property
     def perturbing(self) -> Perturb:

@@ -144,7 +144,7 @@ def perturbed(
     drawn: dict[tuple[bool, bool], list[Pairs]] = {}
     for part, items in _shared_out(clean, perturb, generator):
         made = part(items, generator)
-        wanted = operators.half_colour(items) if half_colour and compresses(part) else items
+        wanted = operators.half_colour(items).clamp(0, 1) if half_colour and compresses(part) else items
         drawn.setdefault((made.mask is None, made.sigma is None), []).append(Pairs(wanted, made))
     return [
         Pairs(torch.cat([pairs.clean for pairs in found]), stacked([pairs.observed for pairs in found]))

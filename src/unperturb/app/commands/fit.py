@@ -120,7 +120,8 @@ from unperturb.app.progress import progress_line
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="How often a GPU learns from a crop as it was perturbed once; a processor perturbs anew each time.",
+    help="How often a GPU learns from a crop as it was perturbed once, other than by white noise; a processor perturbs "
+    "anew each time.",
 )
 @click.option(
     "--half-colour",
