@@ -26,7 +26,8 @@ from unperturb.model.denoiser import Denoiser
 from unperturb.model.machine import keep_freed_memory
 from unperturb.model.network import UNetSettings
 from unperturb.model.perturbation import Gaussian
-from unperturb.train.fit import NoisyDraw, fit
+from unperturb.train.batches import NoisyDraw
+from unperturb.train.fit import fit
 from unperturb.train.noisy import NOISY
 from unperturb.train.recordings import Recordings
 from unperturb.train.settings import FitSettings

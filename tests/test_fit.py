@@ -22,8 +22,9 @@ from unperturb.model.network import UNetSettings, VectorNetSettings, build
 from unperturb.model.operators import half_colour
 from unperturb.model.spec import parse
 from unperturb.train import validate as validate_module
+from unperturb.train.batches import Together, batches
 from unperturb.train.crops import AS_THEY_ARE, enlarged
-from unperturb.train.fit import Together, _batches, _Learning, _tensors, fit
+from unperturb.train.fit import _Learning, _tensors, fit
 from unperturb.train.material import crops, together
 from unperturb.train.objective import FLOOR, squared_error
 from unperturb.train.optimizer import Optimizer, is_inner, orthogonalised
@@ -139,8 +140,8 @@ def _learning(device: str, perturb: str) -> tuple[_Learning, list[tuple[int, Tas
     draw = Together(
         lambda generator: [torch.rand(2, c, 16, 16, generator=generator, device=generator.device) for c in (1, 3)]
     )
-    batches = list(_batches(settings, draw, 0, range(4), torch.device(device), filled))
-    return _Learning(state, squared_error, torch.float32), batches
+    found = list(batches(settings, draw, 0, range(4), torch.device(device), filled))
+    return _Learning(state, squared_error, torch.float32), found
 
 
 @pytest.mark.parametrize("perturb", SHOT)
@@ -862,7 +863,7 @@ def test_what_is_perturbed_ahead_is_that_of_the_seed_and_of_the_part_and_seen_th
 
     def learned_from(step: int, part: tuple[int, ...] = (), seed: int = 0) -> dict[float, torch.Tensor]:
         at = replace(settings, seed=seed), pools[part], step, range(6), torch.device("cpu"), filled
-        (_, gray), _ = _batches(*at)
+        (_, gray), _ = batches(*at)
         return {float(clean.mean()): x - clean for clean, x in zip(gray.clean, gray.x, strict=True)}
 
     first = {key: noise for step in range(AHEAD) for key, noise in learned_from(step).items()}
@@ -881,7 +882,7 @@ def test_crops_that_are_drawn_together_are_perturbed_ahead_where_they_are_to_be_
     draw = together(pictures, settings, 1, torch.device("cpu"))
     firsts = []
     for step in (0, AHEAD, 3 * AHEAD):
-        list(_batches(settings, draw, step, range(3), torch.device("cpu"), filled))
+        list(batches(settings, draw, step, range(3), torch.device("cpu"), filled))
         firsts.append(None if draw.pool is None else draw.pool._shapes[0][0].clean)
     assert [one is firsts[0] for one in firsts] == ([True] * 3 if reuse == 1 else [True, True, False])
 

@@ -25,7 +25,8 @@ from unperturb.model.spec import parse
 from unperturb.model.stabilise import Counting
 from unperturb.train import adapt
 from unperturb.train.adapt import learn_noisy
-from unperturb.train.fit import NoisyDraw, fit
+from unperturb.train.batches import NoisyDraw
+from unperturb.train.fit import fit
 from unperturb.train.gains import Gains
 from unperturb.train.noisy import ALPHA, NOISY, Noisy, _picked, _two_of_four, check_noisy, recorrupted, sure, together
 from unperturb.train.objective import FLOOR, OBJECTIVES

@@ -19,7 +19,8 @@ from unperturb.errors import FileError
 from unperturb.model.checkpoint import save_model
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.spec import parse
-from unperturb.train.fit import NoisyDraw, Progress, fit
+from unperturb.train.batches import NoisyDraw
+from unperturb.train.fit import Progress, fit
 from unperturb.train.recordings import Estimate, Recordings
 from unperturb.train.run import NEVER, Habits, RunFiles, cut_log
 from unperturb.train.settings import FitSettings

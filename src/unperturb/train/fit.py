@@ -18,62 +18,23 @@ operation among threads wait for the slowest of them hundreds of times a step; t
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unperturb.errors import TrainingError, UsageError
 from unperturb.model.filling import filled
 from unperturb.model.given import Fill, Given
 from unperturb.model.machine import Map, Replayed, choose_precision, workers
-from unperturb.model.network import VectorNetSettings
-from unperturb.model.stabilise import Counting
-from unperturb.train.noisy import NOISY, Noisy, together
+from unperturb.train.batches import Draw, NoisyDraw, Together, batches
+from unperturb.train.noisy import NOISY, Noisy
 from unperturb.train.objective import OBJECTIVES, Objective, squared_error
-from unperturb.train.pool import DrawAll, Pool
 from unperturb.train.processes import Processes
-from unperturb.train.settings import FitSettings
-from unperturb.train.showing import Task, joined, task_of
+from unperturb.train.showing import Task
 from unperturb.train.state import FitState
-
-Draw = Callable[[np.random.Generator, int], NDArray[np.float32]]
-"""``draw(generator, item) -> clean signal (channel, *space) or (feature,)`` for one item of a batch.
-
-For a network for vectors an item may be a block of them, ``(vector, feature)``, each with noise of its own: points are
-so small that drawing them one by one would take longer than learning from them.
-"""
-
-
-@dataclass(frozen=True)
-class Together:
-    """Draws all clean signals of a batch at once, on the device where they are learned from.
-
-    ``draw(generator)`` returns tensors ``(item, channel, *space)``, those of one shape as one. Where several processes
-    share a batch, `part` says which part of it this is; each has randomness of its own. Where there is a `pool`, what
-    it has perturbed is learned from several times.
-    """
-
-    draw: DrawAll
-    part: tuple[int, ...] = ()
-    pool: Pool | None = None
-
-
-@dataclass(frozen=True)
-class NoisyDraw:
-    """Draws noisy signals one by one, of which nobody has the clean ones.
-
-    ``draw(generator, item)`` returns ``(channel, *space)``: the values, with `noise2noise` those of a second shot, and
-    as the last channel how strong the noise is. `counting` is their noise, where it is that of counting.
-    """
-
-    draw: Draw
-    counting: Counting | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +140,7 @@ def _gradients(
 
     def work(part: int) -> tuple[float, tuple[Tensor, ...]]:
         items = parts[part]
-        losses, *gradients = learn(list(_batches(settings, draw, state.step, items, device, fill)))
+        losses, *gradients = learn(list(batches(settings, draw, state.step, items, device, fill)))
         losses = losses.cpu()
         _check_finite(losses, state.step, items)
         return float(losses.sum() / settings.batch), tuple(gradients)
@@ -232,70 +193,11 @@ class _Learning:
 _PLAIN = ("clean", "x", "sigma", "unit", "weigh")
 _SHOWN = ("values", "mask", "scale", "error")
 
-_OF_POOL = 2**32
-"""Beside the seed, what no step and no process is numbered."""
-
 
 def _tensors(task: Task) -> tuple[Tensor, ...]:
     """Return what a task of which nothing is known already is made of."""
     shown = () if task.given is None else tuple(getattr(task.given, name) for name in _SHOWN)
     return *(getattr(task, name) for name in _PLAIN), *shown
-
-
-def _batches(
-    settings: FitSettings, draw: Draw | Together | NoisyDraw, step: int, items: range, device: torch.device, fill: Fill
-) -> Iterator[tuple[int, Task | Noisy]]:
-    """Yield the number of items and what is to be learned from them, items of one shape together."""
-    if isinstance(draw, NoisyDraw):
-        yield from _noisy_batches(settings, draw, step, items, device)
-        return
-    perturb, shown = settings.perturbing, settings.network.given
-    groups: dict[tuple[int, ...], list[Task]] = {}
-    if isinstance(draw, Together):
-        generator = _seeded(device, settings.seed, step, *draw.part)
-        if draw.pool:
-            seeded = partial(_seeded, device, settings.seed, *draw.part, _OF_POOL)
-            by_shape = draw.pool.batch(step, seeded)
-        else:
-            by_shape = [perturb(signals, generator) for signals in draw.draw(generator)]
-        for kinds in by_shape:
-            made = [task_of(pairs, generator, shown=shown, fill=fill) for pairs in kinds]
-            yield sum(len(pairs.clean) for pairs in kinds), joined(made)
-        return
-    for item in items:
-        source = np.random.default_rng([settings.seed, step, item])
-        drawn = torch.from_numpy(draw(source, item))
-        clean = drawn if drawn.ndim == 2 and isinstance(settings.network, VectorNetSettings) else drawn[None]
-        generator = torch.Generator().manual_seed(int(source.integers(2**63)))
-        made = [task_of(pairs, generator, shown=shown) for pairs in perturb(clean, generator)]
-        groups.setdefault(tuple(clean.shape), []).extend(made)
-    for group in groups.values():
-        yield len(group), joined(group).to(device)
-
-
-def _seeded(device: torch.device, *numbers: int) -> torch.Generator:
-    """Return a source of randomness on a device, that these numbers name."""
-    return torch.Generator(device).manual_seed(int(np.random.default_rng(numbers).integers(2**63)))
-
-
-def _noisy_batches(
-    settings: FitSettings, shots: NoisyDraw, step: int, items: range, device: torch.device
-) -> Iterator[tuple[int, Noisy]]:
-    """Yield the same of noisy signals."""
-    groups: dict[tuple[int, ...], list[Noisy]] = {}
-    for item in items:
-        source = np.random.default_rng([settings.seed, step, item])
-        values, sigma = _parted(shots.draw(source, item))
-        generator = torch.Generator().manual_seed(int(source.integers(2**63)))
-        first, again = values.chunk(2, 1) if settings.objective == "noise2noise" else (values, None)
-        groups.setdefault(tuple(first.shape), []).append(Noisy.of(first, sigma, generator, again, shots.counting))
-    for group in groups.values():
-        yield len(group), together(group).to(device)
-
-
-def _parted(drawn: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-    whole = torch.from_numpy(drawn)[None]
-    return whole[:, :-1], whole[:, -1:]
 
 
 def _check_finite(loss: Tensor, step: int, items: range) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from unperturb.data.patches import Patches
 from unperturb.errors import UsageError
 from unperturb.model.network import UNetSettings
+from unperturb.train.batches import Draw, Together
 from unperturb.train.crops import Crops, enlarged
-from unperturb.train.fit import Draw, Together
 from unperturb.train.pool import Pool
 from unperturb.train.processes import Processes
 from unperturb.train.settings import FitSettings

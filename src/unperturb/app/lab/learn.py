@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from unperturb.app.lab.points import PointSet
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import VectorNetSettings
-from unperturb.train.fit import Draw, fit
+from unperturb.train.batches import Draw
+from unperturb.train.fit import fit
 from unperturb.train.settings import FitSettings
 from unperturb.train.state import FitState
 
