@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,10 +11,9 @@ from unperturb.model.denoiser import Denoiser
 from unperturb.model.machine import workers
 from unperturb.model.network import UNetSettings
 from unperturb.model.perturbation import Perturbed, per_item, stacked
-from unperturb.model.spec import parse
 from unperturb.train.material import Material
 from unperturb.train.pool import Perturb
-from unperturb.train.showing import Pairs, perturbed
+from unperturb.train.showing import Pairs
 
 LEVELS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Noise levels at which a model's card states its validation error."""
@@ -27,7 +25,7 @@ def validation_psnr(
     sigma: float,
     device: torch.device,
     threads: int | None,
-    perturbing: Perturb | None = None,
+    perturbing: Perturb,
 ) -> dict[str, float]:
     """Return the mean PSNR in dB (of a range of 1) over held-out images, by kind of image; else as for errors."""
     errors = _errors(denoiser, material, sigma, device, threads, perturbing)
@@ -40,7 +38,7 @@ def validation_errors(
     levels: Sequence[float],
     device: torch.device,
     threads: int | None,
-    perturbing: Perturb | None = None,
+    perturbing: Perturb,
 ) -> dict[str, dict[float, float]]:
     """Return the mean squared error over held-out images, by kind of image and noise level.
 
@@ -56,7 +54,7 @@ def validation_errors(
     device, threads
         Where to compute; on a processor by how many threads, all by default.
     perturbing
-        What perturbs images for a conditional model, and says what is to be found; by default what its card says.
+        What perturbs images for a conditional model, and says what is to be found.
     """
     found: dict[str, dict[float, float]] = {}
     for level in (*levels, math.inf) if denoiser.card.network.given else levels:
@@ -72,7 +70,7 @@ def _errors(
     sigma: float,
     device: torch.device,
     threads: int | None,
-    perturbing: Perturb | None,
+    perturbing: Perturb,
 ) -> dict[str, list[float]]:
     """Mean squared error of each held-out piece under the same noise at every call."""
     size = next(side for side in material.sides if side <= material.largest)
@@ -80,7 +78,6 @@ def _errors(
     colour = denoiser.card.network.channels == 3 if isinstance(denoiser.card.network, UNetSettings) else False
     count = min(len(material), 48)
     share = 1 if device.type == "cpu" else count
-    perturbing = perturbing or partial(perturbed, perturb=parse(denoiser.card.perturbation))
     errors = {}
     with workers(device, threads) as run:
         for kind in ["gray", "colour"] if colour else ["gray" if material.dims == 2 else "signal"]:
