@@ -1,4 +1,4 @@
-"""The noise of photographs beside that of the simulated camera: how it grows, how far it reaches, what colours share.
+"""The noise of photographs beside that of the simulated camera: how it grows and reaches, and where it is.
 
 ::
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from benchmarks.peers import Array, need
 from benchmarks.photo import pairs
@@ -22,7 +23,7 @@ from unperturb.errors import UnperturbError
 from unperturb.infer.evaluate import perturb
 from unperturb.model.spec import parse
 
-REACH, BINS = 8, 10
+REACH, BINS, FIFTHS = 8, 10, 5
 COLOURS = (("red, green", 0, 1), ("green, blue", 1, 2), ("red, blue", 0, 2))
 
 Numbers = dict[str, Array]
@@ -36,7 +37,9 @@ def statistics(clean: Array, noise: Array) -> Numbers:
     dict of array
         "growth": its variance by the brightness of the clean image, in `BINS` equal bins of luminance, over that of
         all; NaN where fewer than 500 pixels are as bright. "reach": the correlation of luminance with that so many
-        pixels to the right. "colours": the correlation of each two of `COLOURS`.
+        pixels to the right. "colours": the correlation of each two of `COLOURS`. "detail": the root mean square of fine
+        luminance noise, which a blur of one pixel takes away, over that of all, by fifths of how much the clean image
+        varies around a pixel, among pixels of like brightness.
     """
     noise = noise - noise.mean((0, 1))
     light, brightness = noise @ np.array(LUMINANCE, np.float32), clean @ np.array(LUMINANCE, np.float32)
@@ -46,7 +49,31 @@ def statistics(clean: Array, noise: Array) -> Numbers:
     reach = [np.mean(light[:, : light.shape[1] - lag] * light[:, lag:]) / light.var() for lag in range(REACH + 1)]
     flat = noise.reshape(-1, 3)
     colours = [np.corrcoef(flat[:, one], flat[:, other])[0, 1] for _, one, other in COLOURS]
-    return {"growth": np.array(growth), "reach": np.array(reach), "colours": np.array(colours)}
+    return {
+        "growth": np.array(growth),
+        "reach": np.array(reach),
+        "colours": np.array(colours),
+        "detail": _by_detail(brightness, light),
+    }
+
+
+def _by_detail(brightness: Array, light: Array) -> Array:
+    """Return how strong fine noise is in each fifth of the pixels, from the one with the least detail on."""
+    fine = light - gaussian_filter(light, 1)
+    varies = gaussian_filter((brightness - gaussian_filter(brightness, 2)) ** 2, 2)
+    alike = _fifth(brightness)
+    powers = np.zeros((FIFTHS, FIFTHS))
+    for number in range(FIFTHS):
+        here = alike == number
+        which = _fifth(varies[here])
+        powers[number] = [np.mean(fine[here][which == part] ** 2) for part in range(FIFTHS)]
+    return np.sqrt(powers.mean(0) / powers.mean())
+
+
+def _fifth(values: Array) -> Array:
+    """Return in which fifth of all each value is, by its rank."""
+    ranks = values.ravel().argsort(kind="stable").argsort(kind="stable").reshape(values.shape)
+    return np.asarray(ranks * FIFTHS // values.size)
 
 
 def measured(folder: Path, spec: str, limit: int | None) -> dict[str, list[Numbers]]:
@@ -73,13 +100,14 @@ def draw(found: dict[str, list[Numbers]], output: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 2.8), dpi=110, layout="constrained")
+    figure = Figure(figsize=(11, 2.8), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 3)
+    panels = figure.subplots(1, 4)
     places = {
         "growth": (np.arange(BINS) + 0.5) / BINS,
         "reach": np.arange(REACH + 1),
         "colours": np.arange(len(COLOURS)),
+        "detail": np.arange(FIFTHS) + 1,
     }
     for colour, (kind, numbers) in zip(("#c2410c", "#1d4ed8"), found.items(), strict=True):
         for panel, (name, at) in zip(panels, places.items(), strict=True):
@@ -90,7 +118,12 @@ def draw(found: dict[str, list[Numbers]], output: Path) -> None:
             else:
                 panel.fill_between(at, low, high, color=colour, alpha=0.2, lw=0)
                 panel.plot(at, middle, "o-", ms=3, color=colour, label=kind)
-    words = (("brightness", "variance, of the mean"), ("pixels apart", "correlation"), ("", "correlation"))
+    words = (
+        ("brightness", "variance, of the mean"),
+        ("pixels apart", "correlation"),
+        ("", "correlation"),
+        ("fifth of the pixels, by detail", "fine noise, of the mean"),
+    )
     for panel, (across, up) in zip(panels, words, strict=True):
         panel.set(xlabel=across, ylabel=up)
         panel.spines[["top", "right"]].set_visible(False)
@@ -105,7 +138,7 @@ def draw(found: dict[str, list[Numbers]], output: Path) -> None:
 @click.option(
     "--perturb",
     "spec",
-    default="camera:iso=800..6400,smoothing=0..4,softening=0..2 + jpeg:quality=70..98",
+    default="camera:iso=800..6400,smoothing=0..4,softening=0..2,sparing=0.3..1 + jpeg:quality=70..98",
     show_default=True,
     help="What is simulated.",
 )
@@ -118,7 +151,7 @@ def main(folder: Path, output: Path | None, spec: str, limit: int | None) -> Non
         found = measured(folder, spec, limit)
     except UnperturbError as error:
         raise click.ClickException(str(error)) from None
-    for name in ("growth", "reach", "colours"):
+    for name in ("growth", "reach", "colours", "detail"):
         for kind, numbers in found.items():
             click.echo(f"{name:<8} {kind:<10}" + "".join(f"{value:7.2f}" for value in _quartiles(numbers, name)[1]))
     if output is not None:

@@ -40,8 +40,11 @@ SQUARE = 64
 SHARES = tuple(0.05 * step for step in range(6, 25))
 """Shares that are tried, of what was found to be noise."""
 
-SOFT = "smoothing=3,softening=1.5"
+SOFT = "smoothing=3,softening=1.5,sparing=0"
 """Of a camera's own noise reduction, which leaves noise that reaches further."""
+
+SPARED = SOFT.replace("sparing=0", "sparing=1")
+"""Of one that stops at detail, and leaves there what noise there is."""
 
 ROWS: dict[str, tuple[int, str | None]] = {
     "clean": (1, None),
@@ -50,9 +53,12 @@ ROWS: dict[str, tuple[int, str | None]] = {
     "ISO 3200, JPEG 90": (1, "camera:iso=3200 + jpeg:quality=90"),
     "ISO 800, softened, JPEG 95": (1, f"camera:iso=800,{SOFT} + jpeg:quality=95"),
     "ISO 3200, softened, JPEG 90": (1, f"camera:iso=3200,{SOFT} + jpeg:quality=90"),
+    "ISO 3200, softened but for detail, JPEG 90": (1, f"camera:iso=3200,{SPARED} + jpeg:quality=90"),
     "enlarged, clean": (2, None),
     "enlarged, ISO 800, softened, JPEG 95": (2, f"camera:iso=800,{SOFT} + jpeg:quality=95"),
     "enlarged, ISO 3200, softened, JPEG 90": (2, f"camera:iso=3200,{SOFT} + jpeg:quality=90"),
+    "enlarged, ISO 800, softened but for detail, JPEG 95": (2, f"camera:iso=800,{SPARED} + jpeg:quality=95"),
+    "enlarged, ISO 3200, softened but for detail, JPEG 90": (2, f"camera:iso=3200,{SPARED} + jpeg:quality=90"),
 }
 """By how much the pictures are enlarged, and what is done to them then. What comes out of a camera in full resolution
 has less fine detail than pictures that were made smaller, as most of those to learn from were."""

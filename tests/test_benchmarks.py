@@ -224,7 +224,11 @@ def test_the_benchmarks_of_noise_alone_run(tmp_path):
 
 
 def test_the_statistics_of_noise_are_those_of_white_noise_where_it_is_white():
-    """Breaks: variance by the noisy image's brightness; neighbours above for those to the right; colours one by one."""
+    """Or strong in one place, or common to neighbours.
+
+    Breaks: variance by the noisy image's brightness; neighbours above for those to the right; colours one by one;
+    detail counted from the most.
+    """
     from benchmarks.camera_noise import BINS, statistics
 
     generator = np.random.default_rng(0)
@@ -234,6 +238,10 @@ def test_the_statistics_of_noise_are_those_of_white_noise_where_it_is_white():
     np.testing.assert_allclose(found["growth"], np.ones(BINS), atol=0.06)
     np.testing.assert_allclose(found["reach"], [1, *[0] * 8], atol=0.02)
     np.testing.assert_allclose(found["colours"], 0, atol=0.02)
+    np.testing.assert_allclose(found["detail"], found["detail"].mean(), rtol=0.05)
+    striped = clean + 0.1 * (np.arange(300) // 4 % 2 * (np.arange(300) >= 240))[:, None].astype(np.float32)
+    there = statistics(striped, white * np.where(np.arange(300) >= 240, 3, 1)[:, None])
+    assert there["detail"][4] > 2.5 * there["detail"][:3].max()
     wide = statistics(clean, 0.2 * clean * np.repeat((white + np.roll(white, 1, 1))[..., :1], 3, 2))
     assert found["reach"].shape == wide["reach"].shape
     assert wide["reach"][1] == pytest.approx(0.5, abs=0.02)

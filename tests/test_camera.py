@@ -152,6 +152,30 @@ def test_noise_reduction_and_sharpening_are_of_noise():
         assert common(coarse[..., 1:], coarse[..., :-1]) > common(whole[..., 1:], whole[..., :-1]) + 0.3
 
 
+def test_noise_reduction_spares_detail_as_far_as_it_is_told():
+    """Where a picture has stripes noise stays, in light and in colour; where it has none it goes.
+
+    Breaks: what is detail taken for what is not; noise counted as detail; colour not spared; spared whatever is told.
+    """
+    clean = smooth(16, 64)
+    clean[..., 32:] += 0.2 * (torch.arange(32) // 4 % 2 - 0.5)
+
+    def kept(sparing: float) -> list[float]:
+        """Return which share of its fine noise is left in the half without detail, and in that with it."""
+        reduced, whole = (
+            Camera(1600, sharpening=0, sparing=sparing, **blurs)(clean, seeded(10)).values - clean
+            for blurs in ({"smoothing": 2, "softening": 1.5}, {"smoothing": 0, "softening": 0})
+        )
+        halves = (slice(4, 24), slice(40, 60))
+        return [float(reduced[..., half].square().mean() / whole[..., half].square().mean()) for half in halves]
+
+    everywhere, half, stopping = kept(0), kept(0.5), kept(1)
+    assert everywhere[1] == pytest.approx(everywhere[0], abs=0.05)
+    assert stopping[1] > 0.7
+    assert stopping[0] < everywhere[0] + 0.1
+    assert everywhere[1] < half[1] < stopping[1]
+
+
 def test_a_picture_made_smaller_has_less_noise():
     clean = smooth(16)
     whole, half = ((Camera(1600, reduction=by)(clean, seeded(8)).values - clean).square().mean() for by in (1, 2))
@@ -181,7 +205,8 @@ def test_small_pictures_have_noise_as_well(shape):
 
 
 def test_it_is_written_as_one_spec():
-    text = "camera:iso=100..6400,sharpening=0..1,smoothing=0..2,softening=0..0.7,reduction=1 + jpeg:quality=70..98"
+    usual = "sharpening=0..1,smoothing=0..2,softening=0..0.7,sparing=0..1,reduction=1"
+    text = f"camera:iso=100..6400,{usual} + jpeg:quality=70..98"
     assert str(parse("camera:iso=100..6400 + jpeg:quality=70..98")) == text
     noisy, mask, sigma = parse(text)(images(3, 3, 24, 24), seeded())
     assert noisy.shape == (3, 3, 24, 24)

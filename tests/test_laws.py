@@ -215,7 +215,7 @@ WORDS = [
     Word("downsample:factor=4", white(1, 16), mean=0.0, variance=1 / 4, neighbours=(12 / 15) / 4),
     Word("downsample:factor=2", white(1, 8, 8), mean=0.0, variance=1 / 4, neighbours=(4 / 7) / 4),
     Word(
-        "camera:iso=0,sharpening=0..1,smoothing=0..2,softening=0..0.7,reduction=1",
+        "camera:iso=0,sharpening=0..1,smoothing=0..2,softening=0..0.7,sparing=0..1,reduction=1",
         flat(0.5, 3, 8, 8),
         mean=0.5,
         variance=0.0,

@@ -16,7 +16,9 @@ JPEG, which comes last and may come twice, is a perturbation of its own:
 Drawn for every item are contrast, colour matrix, white balance, exposure, the way of demosaicking, the place in the
 Bayer pattern, and how good the sensor is. Sources: Brooks et al., "Unprocessing images for learned raw denoising", CVPR
 2019, section 3, for the order of it and for read noise as it grows with shot noise; Guo et al., "Toward convolutional
-blind denoising of real photographs" (CBDNet), CVPR 2019, for the idea to send noise through the processor.
+blind denoising of real photographs" (CBDNet), CVPR 2019, for the idea to send noise through the processor; J.-S. Lee,
+"Digital image enhancement and noise filtering by use of local statistics", IEEE Transactions on Pattern Analysis and
+Machine Intelligence 2 (1980), for where noise reduction stops.
 """
 
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ from unperturb.model.perturbation import Perturbed, Process, uniform
 
 Speed = Annotated[Level, Limits(0, 10**6)]
 Amount = Annotated[Level, Limits(0, 4)]
+Share = Annotated[Level, Limits(0, 1)]
 Reduction = Annotated[Level, Limits(1, 8, whole=True)]
 
 SHOT = 5e-7
@@ -41,7 +44,12 @@ at ISO 100 has 1.7e-7, one of a telephone ten times as much: items go by a facto
 
 SPREAD = 3.3
 
-_USUAL_SHARPENING, _USUAL_SMOOTHING, _USUAL_SOFTENING = Range(0, 1), Range(0, 2), Range(0, 0.7)
+_USUAL_SHARPENING, _USUAL_SMOOTHING, _USUAL_SOFTENING, _USUAL_SPARING = (
+    Range(0, 1),
+    Range(0, 2),
+    Range(0, 0.7),
+    Range(0, 1),
+)
 
 EDGE = 4
 """Pixels at the border that demosaicking and sharpening see no neighbours of; images are continued by so many."""
@@ -53,8 +61,9 @@ class Camera(Process):
 
     `sharpening` is the share of its fine detail that is added once more; `smoothing` and `softening` are the standard
     deviations in pixels of the blurs by which a camera's own noise reduction takes noise out of colour and out of
-    luminance, which leaves what is coarse; `reduction` is by how much the picture was made smaller afterwards. Images
-    of 1 or 3 channels, with values in [0, 1] in the curve of sRGB; what is beyond is clipped.
+    luminance, which leaves what is coarse. It spares what it takes for detail, and noise stays there: `sparing` is how
+    far, from 0, blurred everywhere alike, to 1. `reduction` is by how much the picture was made smaller afterwards.
+    Images of 1 or 3 channels, with values in [0, 1] in the curve of sRGB; what is beyond is clipped.
     """
 
     name: ClassVar[str] = "camera"
@@ -64,6 +73,7 @@ class Camera(Process):
     sharpening: Amount = _USUAL_SHARPENING
     smoothing: Amount = _USUAL_SMOOTHING
     softening: Amount = _USUAL_SOFTENING
+    sparing: Share = _USUAL_SPARING
     reduction: Reduction = 1
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> Perturbed:
@@ -88,20 +98,21 @@ class Camera(Process):
         seen = isp.mosaic(darkroom.raw(scene), darkroom.corner)
         noisy = seen + darkroom.sensor_noise(seen, draw(self.iso, scene, generator), generator)
         noise = darkroom.developed(noisy) - darkroom.developed(seen)
-        noise = self._reduced(noise, generator)
+        noise = self._reduced(noise, scene, generator)
         noise = _sharpened(noise, draw(self.sharpening, scene, generator))
         noise = noise[..., EDGE : EDGE + height, EDGE : EDGE + width]
         noise = torch.nn.functional.avg_pool2d(noise, factor)
         return luminance(noise) if clean.shape[1] == 1 else noise
 
-    def _reduced(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Blur the colour of noise, and its luminance."""
+    def _reduced(self, noise: Tensor, scene: Tensor, generator: torch.Generator) -> Tensor:
+        """Blur the colour of noise, and its luminance; less where the photograph has detail."""
         gray = noise.mean(1, keepdim=True)
-        colour, gray = (
+        colour, light = (
             gaussian_blur(part, draw(sigma, noise, generator), highest(sigma))
             for part, sigma in ((noise - gray, self.smoothing), (gray, self.softening))
         )
-        return gray + colour
+        sparing = draw(self.sparing, noise, generator).view(-1, 1, 1, 1)
+        return torch.lerp(light + colour, noise, sparing * _detail(scene.mean(1, keepdim=True), gray))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +177,21 @@ def _continued(values: Tensor, by: int) -> Tensor:
     """Continue images by their mirror image; those that are too small for it, by their border."""
     mode = "reflect" if min(values.shape[2:]) > by else "replicate"
     return torch.nn.functional.pad(values, (by, by, by, by), mode=mode)
+
+
+def _detail(clean: Tensor, noise: Tensor) -> Tensor:
+    """Return which share of the variance around each pixel is not noise: the gain of Lee's filter.
+
+    Parameters
+    ----------
+    clean, noise
+        Luminance, ``(batch, 1, height, width)``. What the camera expects of noise is its mean power further around.
+    """
+    near, far = (torch.full((len(clean),), width).to(clean) for width in (2.0, 4.0))
+    noisy = clean + noise
+    around = gaussian_blur((noisy - gaussian_blur(noisy, near, 2.0)).square(), near, 2.0)
+    expected = gaussian_blur(noise.square(), far, 4.0)
+    return ((around - expected) / around.clamp(min=1e-12)).clamp(0, 1)
 
 
 def _sharpened(noise: Tensor, amount: Tensor) -> Tensor:
