@@ -15,7 +15,7 @@ from unperturb.model.joint import LARGEST, JointGaussian, fit_joint
 from unperturb.model.neighbours import Described, Memory, Neighbours
 from unperturb.model.row_model import RowModel, SharedBelief, Widths, believe, load_rows, save_rows
 from unperturb.model.rows import Belief, RowNet, RowSettings
-from unperturb.train.rows import RowTraining, hide, row_loss
+from unperturb.train.rows import RowTraining, _Run, hide, row_loss
 
 QUICK = RowTraining(least=400, most=400)
 
@@ -144,6 +144,7 @@ def test_the_loss_is_least_for_the_truth():
         [normal(4000, seed=1).exp(), (torch.rand(4000, generator=torch.Generator().manual_seed(2)) < 0.3).float()], 1
     )
     truth = torch.quantile(values[:, 0], settings.levels)
+    unit = torch.rand((4000, 1), generator=torch.Generator().manual_seed(3))
 
     def loss(mean: float = 0.0, moved: float = 0.0, turned: bool = False, chance: float = 0.0) -> float:
         quantiles = truth.flip(0) if turned else truth + moved
@@ -151,17 +152,37 @@ def test_the_loss_is_least_for_the_truth():
         belief = Belief(
             (values[:, :1].mean() + mean).expand(4000, 1), quantiles.expand(4000, 1, 9),
             torch.cat([torch.zeros(1), share]).expand(4000, 3)[:, :3],
-            torch.rand((4000, 1), generator=torch.Generator().manual_seed(3)),
+            unit, unit,
         )  # fmt: skip
-        return float(
-            row_loss(
-                belief, values, torch.ones(4000, 2, dtype=torch.bool), RowSettings((1, 2), (False, True), quantiles=9)
-            )
-        )
+        return float(row_loss(belief, values, torch.ones(4000, 2, dtype=torch.bool), settings, unit))
 
     least = loss()
     assert least < min(loss(mean=0.2), loss(mean=-0.2), loss(moved=0.2), loss(moved=-0.2), loss(turned=True))
     assert least < min(loss(chance=0.1), loss(chance=-0.1))
+
+
+def test_weights_that_say_more_are_kept_though_they_are_surer():
+    """Whoever is surer learns in smaller units. Break: what was said is judged in the units in which it was said."""
+
+    class Said(torch.nn.Module):
+        """Says a number of mean 0 with an error that falls as its weight rises, and its unit faster."""
+
+        settings = RowSettings((1,), (False,), quantiles=3)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, features: torch.Tensor, mask: torch.Tensor, **_: object) -> Belief:  # noqa: ARG002
+            error = (1 - self.weight).expand(len(features), 1)
+            return Belief(error, error[..., None].expand(-1, 1, 3), error, error**2, torch.ones_like(error))
+
+    rows, cells = torch.zeros(20, 1), torch.ones(20, 1, dtype=torch.bool)
+    run = _Run(Said(), rows, rows, ~cells, cells)
+    for weight in (0.0, 0.8, 0.4):
+        run.average = [torch.tensor(weight)]
+        run._look()
+    assert float(run.best[0]) == pytest.approx(0.8)
 
 
 def test_cells_are_hidden_one_by_one_and_in_the_patterns_of_the_table():
@@ -381,7 +402,7 @@ def test_what_networks_are_apart_by_is_not_counted_twice():
     levels = torch.special.ndtri((torch.arange(31) + 0.5) / 31)  # of a network that errs by 1
     nothing = torch.zeros(cells, 1)
     mean = medians.mean(0)
-    belief = SharedBelief(mean, mean[..., None] + levels, nothing, nothing, medians.var(0, correction=0))
+    belief = SharedBelief(mean, mean[..., None] + levels, nothing, nothing, nothing, medians.var(0, correction=0))
     narrow = narrowed(belief, Widths(), nothing).expand(6, -1, -1)
     chance = torch.rand((6, cells, 1), generator=torch.Generator().manual_seed(3))
     drawn = quantile(medians[..., None] + levels, chance, Widths(), nothing.expand(6, -1, -1), narrow)

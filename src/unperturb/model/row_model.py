@@ -198,6 +198,7 @@ def _averaged(members: Sequence[RowNet], values: Tensor) -> SharedBelief:
         quantiles.mean(0),
         chances,
         torch.stack([each.unit for each in said]).mean(0),
+        torch.stack([each.deviation for each in said]).mean(0),
         median_of(quantiles).var(0, correction=0),
     )
 

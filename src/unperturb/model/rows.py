@@ -135,12 +135,15 @@ class Belief:
         ``(row, feature)``: logarithms of chances up to a constant a column, for features of categories; others are 0.
     unit
         ``(row, number)``: how far off the joint Gaussian and like rows may be, in whose units numbers are learned.
+    deviation
+        ``(row, number)``: how far off the joint Gaussian alone may be, whatever the network has learned.
     """
 
     mean: Tensor
     quantiles: Tensor
     logits: Tensor
     unit: Tensor
+    deviation: Tensor
 
 
 class RowNet(nn.Module):
@@ -237,7 +240,8 @@ class RowNet(nn.Module):
         at = [self.settings.columns[column].start for column in self.settings.numbers]
         found = start[:, at, None] + unit[:, at, None] * self.number(hidden).view(len(start), len(at), -1)
         logits = start.clamp(0.01, 1).log() + self.category(hidden)
-        return Belief(found[..., 0], found[..., 1:], logits * self._of_categories(start), unit[:, at])
+        logits = logits * self._of_categories(start)
+        return Belief(found[..., 0], found[..., 1:], logits, unit[:, at], row.deviation[:, at])
 
     def _described(self, features: Tensor, mask: Tensor) -> Described:
         seen = self.settings.as_mask(mask)

@@ -152,7 +152,7 @@ class _Run:
             shown = self.shown[rows]
             seen = shown & ~hide(shown, self.shown, training.hidden, generator)
             belief = self.net(self.features[rows], seen, generator, own=rows, among=self._asked(generator))
-            loss = row_loss(belief, self.values[rows], shown & ~seen, self.net.settings)
+            loss = row_loss(belief, self.values[rows], shown & ~seen, self.net.settings, belief.unit.detach())
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(self.net.parameters(), 1.0, foreach=True)
@@ -174,12 +174,15 @@ class _Run:
 
     @torch.no_grad()
     def _look(self) -> None:
-        """Keep the average if no other has said more of the cells that are held out."""
+        """Keep the average if no other has said more of the cells that are held out.
+
+        What was said before is compared in units that do not depend on what has been learned since.
+        """
         now = [weight.detach().clone() for weight in self.net.parameters()]
         self._put(self.average)
         part = self.looked
         belief = self.net(self.features[part], self.shown[part], own=part, among=self.asked)
-        loss = float(row_loss(belief, self.values[part], self.held_out[part], self.net.settings))
+        loss = float(row_loss(belief, self.values[part], self.held_out[part], self.net.settings, belief.deviation))
         if loss <= self.least:
             self.least, self.best = loss, [weight.clone() for weight in self.average]
         self._put(now)
@@ -216,7 +219,7 @@ def hide(shown: Tensor, patterns: Tensor, shares: tuple[float, float], generator
     return torch.where(like & (other & shown).any(1, keepdim=True), other, single)
 
 
-def row_loss(belief: Belief, values: Tensor, wanted: Tensor, settings: RowSettings) -> Tensor:
+def row_loss(belief: Belief, values: Tensor, wanted: Tensor, settings: RowSettings, unit: Tensor) -> Tensor:
     """Return the mean loss of the cells that are wanted; 0 where there are none.
 
     Parameters
@@ -229,13 +232,15 @@ def row_loss(belief: Belief, values: Tensor, wanted: Tensor, settings: RowSettin
         Boolean, of that shape.
     settings
         What the columns are.
+    unit
+        ``(row, number)``, that quantiles are judged in.
     """
     numbers = settings.numbers
     truth = torch.where(wanted, values, 0)
     at = truth[:, numbers]
     error = at[..., None] - belief.quantiles
     pinball = torch.maximum(settings.levels * error, (settings.levels - 1) * error).mean(-1)
-    pinball = pinball / belief.unit.detach().clamp(min=FINEST, max=1)
+    pinball = pinball / unit.clamp(min=FINEST, max=1)
     total = (((belief.mean - at).square() + pinball) * wanted[:, numbers]).sum()
     for column, chances in by_category(settings, belief.logits):
         said = chances.gather(1, truth[:, [column]].long())[:, 0]
