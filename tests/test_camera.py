@@ -6,12 +6,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from skimage import data
 
 from unperturb.data.patches import LUMINANCE
 from unperturb.errors import UsageError
+from unperturb.infer.evaluate import perturb
+from unperturb.infer.observe import observe
+from unperturb.infer.restore import restore
+from unperturb.infer.sample import sample
+from unperturb.infer.tiled import Compute
 from unperturb.model import camera as module
 from unperturb.model import isp
-from unperturb.model.camera import Camera
+from unperturb.model.camera import Camera, leaves_means
+from unperturb.model.checkpoint import load
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import UNetSettings
+from unperturb.model.operators import coarse
 from unperturb.model.spec import parse
 
 
@@ -148,8 +159,8 @@ def test_noise_reduction_and_sharpening_are_of_noise():
     assert softened[1] < 0.3 * plain[1]
     assert softened[0] == pytest.approx(plain[0], rel=0.05)
     assert min(crisp[0] / plain[0], crisp[1] / plain[1]) > 1.3
-    for whole, coarse in ((settings[0][0], settings[1][0]), (settings[0][1], settings[2][1])):
-        assert common(coarse[..., 1:], coarse[..., :-1]) > common(whole[..., 1:], whole[..., :-1]) + 0.3
+    for whole, soft in ((settings[0][0], settings[1][0]), (settings[0][1], settings[2][1])):
+        assert common(soft[..., 1:], soft[..., :-1]) > common(whole[..., 1:], whole[..., :-1]) + 0.3
 
 
 def test_noise_reduction_spares_detail_as_far_as_it_is_told():
@@ -221,6 +232,76 @@ def test_what_is_no_photograph_is_refused():
         Camera(100)(torch.full((1, 3, 8, 8), torch.nan), seeded())
     with pytest.raises(UsageError, match="reduction"):
         Camera(100, reduction=1000)
+
+
+# --- What is coarse stays ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_coarse_is_what_a_wide_blur_leaves():
+    """Break: half the blur among the squares."""
+    values = images(2, 3, 208, 160, seed=1)
+    blurred = gaussian_filter(values.numpy(), (0, 0, 16, 16), mode="reflect")
+    assert (coarse(values).numpy() - blurred).std() < 0.2 * blurred.std()
+    for shape in ((1, 1, 3, 5), (2, 3, 33, 8), (1, 1, 1, 1)):
+        torch.testing.assert_close(coarse(torch.full(shape, 0.3)), torch.full(shape, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("spec", "answer"),
+    [
+        ("camera:iso=100", True),
+        ("camera:iso=100 + jpeg:quality=60..90 + jpeg:quality=80 | camera:iso=0..800", True),
+        ("camera:iso=100 | jpeg:quality=80", False),
+        ("camera:iso=100 + gaussian:sigma=0.1", False),
+        ("gaussian:sigma=0.1", False),
+    ],
+)
+def test_means_are_kept_where_a_camera_alone_made_the_noise(spec, answer):
+    """Break: any part for all of them."""
+    assert leaves_means(parse(spec)) is answer
+
+
+@pytest.mark.parametrize("sides", [(24, 40), (75, 130)], ids=str)
+def test_a_network_that_moves_colours_does_not_move_them(sides, monkeypatch):
+    """Whatever it adds that is coarse is gone, from guess and draws, in tiles and whole; what is fine is its own.
+
+    Breaks: taken from every tile by itself; of the draws not taken; the mean of the first image for all of a batch.
+    """
+    network = UNetSettings(channels=3, widths=(4, 8), blocks=1, given=True)
+    denoiser = Denoiser(Card(network, "camera:iso=0..800 + jpeg:quality=80..98"))
+    down, across = torch.arange(160.0)[:, None], torch.arange(160.0)[None, :]
+    fine = 0.1 * (-1) ** (down + across)
+
+    def moved(x: torch.Tensor, sigma: object, given: object) -> torch.Tensor:  # noqa: ARG001
+        height, width = x.shape[2:]
+        return 0.5 * given.values + 0.2 + fine[:height, :width]
+
+    monkeypatch.setattr(denoiser, "forward", moved)
+    seen = images(2, 3, *sides, seed=2)
+    answer = denoiser.given(seen)(torch.zeros_like(seen), denoiser.given(seen).blind)
+    wanted = 0.5 * seen + 0.5 * coarse(seen) + fine[: sides[0], : sides[1]]
+    torch.testing.assert_close(answer, wanted, atol=0.01, rtol=0)
+    image = seen[0].permute(1, 2, 0).numpy()
+    whole = restore(image, denoiser, channel_axis=-1)
+    tiled = restore(image, denoiser, channel_axis=-1, compute=Compute(tile=16, halo=16))
+    np.testing.assert_allclose(whole, answer[0].permute(1, 2, 0).numpy(), atol=1e-5)
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    posterior = observe(image, denoiser, channel_axis=-1).posterior
+    drawn = sample(posterior, 2, steps=3)
+    assert abs(float((drawn - seen[:1]).mean())) < 0.005
+
+
+def test_photographs_keep_their_colours():
+    """Of a clean one squares of 64 pixels keep their mean to half a grey level, of noisy ones to one.
+
+    Break: nothing kept (three and a half levels in the noisy one).
+    """
+    clean = (data.astronaut()[:256, 128:384] / 255).astype(np.float32)
+    for spec, least, most in (("jpeg:quality=95", 0, 0.5), ("camera:iso=3200 + jpeg:quality=90", 1, 1)):
+        seen = perturb(clean, parse(spec), 0, "astronaut").values
+        change = 255 * (restore(seen, load("photo"), channel_axis=-1) - seen)
+        assert np.abs(change).mean() > least
+        assert np.abs(change.reshape(4, 64, 4, 64, 3).mean((1, 3))).max() < most
 
 
 def common(one: torch.Tensor, other: torch.Tensor) -> float:

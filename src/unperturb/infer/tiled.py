@@ -103,7 +103,7 @@ class Tiled:
             for _ in run(work, range(len(pieces))):
                 if self.done is not None:
                     self.done()
-        return result
+        return self.denoise.settled(result) if isinstance(self.denoise, Bound) else result
 
     def tiles(self, shape: tuple[int, ...]) -> list[Tile]:
         """Return the tiles that a signal of this shape in space is cut into."""

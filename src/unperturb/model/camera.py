@@ -31,7 +31,8 @@ from unperturb.errors import UsageError
 from unperturb.model import isp
 from unperturb.model.level import Level, Limits, Range, draw, draw_whole, highest
 from unperturb.model.operators import gaussian_blur, luminance
-from unperturb.model.perturbation import Perturbed, Process, uniform
+from unperturb.model.optics import Jpeg
+from unperturb.model.perturbation import Choice, Composition, Perturbation, Perturbed, Process, uniform
 
 Speed = Annotated[Level, Limits(0, 10**6)]
 Amount = Annotated[Level, Limits(0, 4)]
@@ -171,6 +172,16 @@ class _Darkroom:
         full = isp.demosaic(raw.clamp(max=1), self.corner, self.corrected)
         linear = isp.coloured(full * self.gains[:, :, None, None], self.matrix)
         return isp.with_tone(isp.with_gamma(linear.clamp(0, 1)), self.contrast)
+
+
+def leaves_means(perturbation: Perturbation) -> bool:
+    """Whether all that is done, in every alternative, is a camera's noise and compression: what is coarse stays."""
+    alternatives = perturbation.parts if isinstance(perturbation, Choice) else (perturbation,)
+    chains = [each.parts if isinstance(each, Composition) else (each,) for each in alternatives]
+    return all(
+        any(isinstance(part, Camera) for part in chain) and all(isinstance(part, Camera | Jpeg) for part in chain)
+        for chain in chains
+    )
 
 
 def _continued(values: Tensor, by: int) -> Tensor:

@@ -21,9 +21,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unperturb.errors import ModelError
+from unperturb.errors import ModelError, SpecError
+from unperturb.model.camera import leaves_means
 from unperturb.model.given import BLIND, Given, show
 from unperturb.model.network import NetworkSettings, build, describe, recall
+from unperturb.model.operators import coarse
+from unperturb.model.spec import parse
 
 
 class Denoise(Protocol):
@@ -158,11 +161,24 @@ class Denoiser(nn.Module):
             raise ModelError("this model takes noise alone, and nothing beside it can be given to it")
         level = None if sigma is None else torch.as_tensor(sigma, dtype=y.dtype, device=y.device).expand(len(y))
         seen = show((y - self.card.offset) / self.card.scale, mask, None if level is None else level / self.card.scale)
+        if mask is None and y.ndim == 4 and self.keeps_means:
+            return Conditioned(self, seen, whole=y)
         if mask is None or level is None:
             return Conditioned(self, seen)
         clean = (level == 0).view(-1, *(1,) * (y.ndim - 1))
         kept = (seen.mask > 0) & clean
         return Conditioned(self, seen, torch.where(kept, y, torch.nan)) if kept.any() else Conditioned(self, seen)
+
+    @property
+    def keeps_means(self) -> bool:
+        """Whether what is coarse stays as it is observed: noise of a camera, over hundreds of pixels, has averaged out.
+
+        A network is told by a simulated camera what noise does to the mean of dark places, and no two cameras do alike.
+        """
+        try:
+            return bool(self.card.perturbation) and leaves_means(parse(self.card.perturbation))
+        except SpecError:  # a card may say what no spec does
+            return False
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level, as the card has it from validation.
@@ -222,6 +238,10 @@ class Bound(ABC):
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return the mean, of the shape of `x`, whose batch may be a multiple of that of the signals it knows."""
 
+    def settled(self, answer: Tensor) -> Tensor:
+        """Return the mean of whole signals, put together from what parts that were cut have answered."""
+        return answer
+
 
 class Conditioned(Bound):
     """A conditional denoiser bound to one batch of observations: a denoise function for E[clean | x, y].
@@ -231,10 +251,14 @@ class Conditioned(Bound):
     A batch of `x` may be a multiple of that of the observations, which are then taken in turn, as a whole each time.
     """
 
-    def __init__(self, denoiser: Denoiser, seen: Given, known: Tensor | None = None) -> None:
+    def __init__(
+        self, denoiser: Denoiser, seen: Given, known: Tensor | None = None, *, whole: Tensor | None = None
+    ) -> None:
         self.denoiser, self.seen = denoiser, seen
         self.known = known
         """Components of the clean signals that were observed without noise, and NaN elsewhere."""
+        self.whole = whole
+        """The observed images, where answers have all that is coarse from them; None elsewhere, and in parts of one."""
 
     @property
     def card(self) -> Card:
@@ -271,8 +295,8 @@ class Conditioned(Bound):
 
     def to(self, device: torch.device) -> "Conditioned":
         """Return it on a device."""
-        known = None if self.known is None else self.known.to(device)
-        return Conditioned(self.denoiser.to(device), self.seen.to(torch.empty(0, device=device)), known)
+        known, whole = (None if each is None else each.to(device) for each in (self.known, self.whole))
+        return Conditioned(self.denoiser.to(device), self.seen.to(torch.empty(0, device=device)), known, whole=whole)
 
     def cut(self, item: int, space: tuple[slice, ...]) -> "Conditioned":
         """Return the function for a part of space of one item of a batch of signals."""
@@ -284,11 +308,18 @@ class Conditioned(Bound):
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return E[clean | x, y], of the shape of `x`, ``(batch, …)``; `sigma` as for a `Denoiser`."""
         items = [item % len(self.seen.values) for item in range(len(x))]
-        answer: Tensor = self.denoiser(x, sigma, self.seen.rows(items).to(x))
+        answer = self.settled(self.denoiser(x, sigma, self.seen.rows(items).to(x)))
         if self.known is None:
             return answer
         known = self.known[items].to(answer)
         return torch.where(known.isnan(), answer, known)
+
+    def settled(self, answer: Tensor) -> Tensor:
+        """Return an answer with what is coarse as it was observed, where that is so."""
+        if self.whole is None:
+            return answer
+        items = [item % len(self.whole) for item in range(len(answer))]
+        return answer + coarse(self.whole[items].to(answer) - answer)
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level; nothing where it is known exactly."""

@@ -75,6 +75,24 @@ def jpeg_compressed(item: Tensor, quality: int) -> Tensor:
     return decoded.permute(2, 0, 1).to(item) / 255
 
 
+COARSE = 8
+"""Pixels along a side of the squares whose means `coarse` goes by."""
+
+
+def coarse(values: Tensor) -> Tensor:
+    """Return images without all that is finer than about sixteen pixels: means of squares, blurred, and interpolated.
+
+    Parameters
+    ----------
+    values
+        ``(batch, channel, height, width)``.
+    """
+    means = functional.avg_pool2d(_wide(values), COARSE, ceil_mode=True, count_include_pad=False)
+    means = gaussian_blur(means, torch.full((len(means),), 2.0).to(means), 2.0)
+    large = functional.interpolate(means, scale_factor=COARSE, mode="bilinear", align_corners=False)
+    return large[..., : values.shape[2], : values.shape[3]].to(values)
+
+
 def half_colour(values: Tensor) -> Tensor:
     """Return images with colour at half resolution, as JPEG keeps it; luminance stays.
 
