@@ -71,8 +71,10 @@ def quantile(quantiles: Tensor, level: Tensor, widths: Widths, missing: Tensor, 
 def narrowed(belief: SharedBelief, widths: Widths, missing: Tensor) -> Tensor:
     """Return by how much narrower than measured the spread of draws of one network is to be, ``(row, number)``.
 
-    Widths are measured on single networks: with a squared error of T, √T is the spread that is due. Draws take networks
-    by turns, whose medians have a variance of B already; so each has √(T − B) of its own, and all together √T.
+    Widths are measured on single networks. Where one has a squared error of T, and their medians a variance of B, the
+    mean of all has one of T − B (Krogh and Vedelsby, "Neural network ensembles, cross validation, and active learning",
+    1995), and so far from it draws are to lie. They take networks by turns, whose medians have a variance of B already;
+    so each has √(T − 2B) of its own.
 
     Parameters
     ----------
@@ -86,7 +88,7 @@ def narrowed(belief: SharedBelief, widths: Widths, missing: Tensor) -> Tensor:
         for level in (0.1, 0.9)
     )
     spread = (high - low) / (2 * _NORMAL)
-    return (1 - belief.apart / spread.square().clamp(min=1e-12)).clamp(min=LEAST).sqrt()
+    return (1 - 2 * belief.apart / spread.square().clamp(min=1e-12)).clamp(min=LEAST).sqrt()
 
 
 def measured_widths(
