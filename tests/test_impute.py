@@ -400,7 +400,7 @@ def test_what_networks_are_apart_by_is_not_counted_twice():
 
     Breaks: nothing taken away; once what they are apart by.
     """
-    apart, cells = 0.4, 20000
+    apart, cells = 0.2, 20000
     medians = math.sqrt(apart) * normal(6, cells, 1, seed=2)
     levels = torch.special.ndtri((torch.arange(31) + 0.5) / 31)  # of a network that errs by 1
     nothing = torch.zeros(cells, 1)
