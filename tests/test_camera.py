@@ -13,6 +13,7 @@ from unperturb.data.patches import LUMINANCE
 from unperturb.errors import UsageError
 from unperturb.infer.evaluate import perturb
 from unperturb.infer.observe import observe
+from unperturb.infer.places import surroundings
 from unperturb.infer.restore import restore
 from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Compute
@@ -239,9 +240,11 @@ def test_what_is_no_photograph_is_refused():
 
 def test_what_is_coarse_is_what_a_wide_blur_leaves():
     """Break: half the blur among the squares."""
-    values = images(2, 3, 208, 160, seed=1)
-    blurred = gaussian_filter(values.numpy(), (0, 0, 16, 16), mode="reflect")
-    assert (coarse(values).numpy() - blurred).std() < 0.2 * blurred.std()
+    for height, width in ((208, 160), (203, 157)):
+        values = images(2, 3, height, width, seed=1)
+        blurred = gaussian_filter(values.numpy(), (0, 0, 16, 16), mode="reflect")
+        assert (coarse(values).numpy() - blurred)[..., :-24, :-24].std() < 0.2 * blurred.std()
+        assert (coarse(values).numpy() - blurred).std() < 0.5 * blurred.std()
     for shape in ((1, 1, 3, 5), (2, 3, 33, 8), (1, 1, 1, 1)):
         torch.testing.assert_close(coarse(torch.full(shape, 0.3)), torch.full(shape, 0.3))
 
@@ -252,12 +255,13 @@ def test_what_is_coarse_is_what_a_wide_blur_leaves():
         ("camera:iso=100", True),
         ("camera:iso=100 + jpeg:quality=60..90 + jpeg:quality=80 | camera:iso=0..800", True),
         ("camera:iso=100 | jpeg:quality=80", False),
+        ("camera:iso=100 + jpeg:quality=5..90", False),
         ("camera:iso=100 + gaussian:sigma=0.1", False),
         ("gaussian:sigma=0.1", False),
     ],
 )
 def test_means_are_kept_where_a_camera_alone_made_the_noise(spec, answer):
-    """Break: any part for all of them."""
+    """Breaks: any part for all of them; files of any quality."""
     assert leaves_means(parse(spec)) is answer
 
 
@@ -265,7 +269,8 @@ def test_means_are_kept_where_a_camera_alone_made_the_noise(spec, answer):
 def test_a_network_that_moves_colours_does_not_move_them(sides, monkeypatch):
     """Whatever it adds that is coarse is gone, from guess and draws, in tiles and whole; what is fine is its own.
 
-    Breaks: taken from every tile by itself; of the draws not taken; the mean of the first image for all of a batch.
+    Breaks: taken from every tile by itself; of the draws not taken; the mean of the first image for all of a batch; not
+    taken where a place is looked at alone.
     """
     network = UNetSettings(channels=3, widths=(4, 8), blocks=1, given=True)
     denoiser = Denoiser(Card(network, "camera:iso=0..800 + jpeg:quality=80..98"))
@@ -289,6 +294,8 @@ def test_a_network_that_moves_colours_does_not_move_them(sides, monkeypatch):
     posterior = observe(image, denoiser, channel_axis=-1).posterior
     drawn = sample(posterior, 2, steps=3)
     assert abs(float((drawn - seen[:1]).mean())) < 0.005
+    near, _ = surroundings(posterior, (slice(4, 12), slice(4, 12)), margin=8)
+    assert abs(float((near.mean - seen[:1, :, :20, :20]).mean())) < 0.01
 
 
 def test_photographs_keep_their_colours():

@@ -175,7 +175,7 @@ def can_be_cut(posterior: Posterior) -> bool:
 def _cut(denoise: Denoise, space: tuple[slice, ...]) -> Denoise:
     """Return a denoise function for a part of space; what it was bound to is cut as well."""
     if isinstance(denoise, Tiled) and isinstance(denoise.denoise, Bound):
-        return Tiled(denoise.denoise.cut(0, space), denoise.compute)
+        return Tiled(denoise.denoise.part(0, space), denoise.compute)
     return denoise
 
 

@@ -1,8 +1,8 @@
 """The noise of a photograph, as a camera makes it.
 
-A sensor counts photons, one colour a pixel; what is read is brightened, given colours, bent by a tone curve, sharpened
-and made smaller. Its noise is white only before all that. In the picture that is looked at it depends on the
-brightness, goes over several pixels, and is not the same in the three colours::
+A sensor counts photons, one colour a pixel; what is read is brightened, given colours, bent by a tone curve, smoothed
+where there is no detail, sharpened and made smaller. Its noise is white only before all that. In the picture that is
+looked at it depends on the brightness, goes over several pixels, and is not the same in the three colours::
 
     x → what the sensor saw → mosaic ─┬─ + noise → developed ─┐
                                       └──────────→ developed ─┴─ difference: noise n of the photograph
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from unperturb.errors import UsageError
 from unperturb.model import isp
-from unperturb.model.level import Level, Limits, Range, draw, draw_whole, highest
+from unperturb.model.level import Level, Limits, Range, draw, draw_whole, highest, lowest
 from unperturb.model.operators import gaussian_blur, luminance
 from unperturb.model.optics import Jpeg
 from unperturb.model.perturbation import Choice, Composition, Perturbation, Perturbed, Process, uniform
@@ -51,6 +51,9 @@ _USUAL_SHARPENING, _USUAL_SMOOTHING, _USUAL_SOFTENING, _USUAL_SPARING = (
     Range(0, 0.7),
     Range(0, 1),
 )
+
+FAIR = 50
+"""Quality of JPEG from which means of regions are those of the picture: steps of them are then of two grey levels."""
 
 EDGE = 4
 """Pixels at the border that demosaicking and sharpening see no neighbours of; images are continued by so many."""
@@ -175,13 +178,18 @@ class _Darkroom:
 
 
 def leaves_means(perturbation: Perturbation) -> bool:
-    """Whether all that is done, in every alternative, is a camera's noise and compression: what is coarse stays."""
+    """Whether all that is done, in every alternative, is a camera's noise, and compression that leaves means alone.
+
+    Over hundreds of pixels such noise has averaged out. Files of a quality below `FAIR` have bands, and means of their
+    own.
+    """
     alternatives = perturbation.parts if isinstance(perturbation, Choice) else (perturbation,)
     chains = [each.parts if isinstance(each, Composition) else (each,) for each in alternatives]
-    return all(
-        any(isinstance(part, Camera) for part in chain) and all(isinstance(part, Camera | Jpeg) for part in chain)
-        for chain in chains
-    )
+    return all(any(isinstance(part, Camera) for part in chain) and all(map(_is_fair, chain)) for chain in chains)
+
+
+def _is_fair(part: Perturbation) -> bool:
+    return isinstance(part, Camera) or (isinstance(part, Jpeg) and lowest(part.quality) >= FAIR)
 
 
 def _continued(values: Tensor, by: int) -> Tensor:
@@ -198,7 +206,7 @@ def _detail(clean: Tensor, noise: Tensor) -> Tensor:
     clean, noise
         Luminance, ``(batch, 1, height, width)``. What the camera expects of noise is its mean power further around.
     """
-    near, far = (torch.full((len(clean),), width).to(clean) for width in (2.0, 4.0))
+    near, far = (clean.new_full((len(clean),), width) for width in (2.0, 4.0))
     noisy = clean + noise
     around = gaussian_blur((noisy - gaussian_blur(noisy, near, 2.0)).square(), near, 2.0)
     expected = gaussian_blur(noise.square(), far, 4.0)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unperturb.errors import ModelError, SpecError
+from unperturb.errors import ModelError, UsageError
 from unperturb.model.camera import leaves_means
 from unperturb.model.given import BLIND, Given, show
 from unperturb.model.network import NetworkSettings, build, describe, recall
@@ -171,13 +171,13 @@ class Denoiser(nn.Module):
 
     @property
     def keeps_means(self) -> bool:
-        """Whether what is coarse stays as it is observed: noise of a camera, over hundreds of pixels, has averaged out.
+        """Whether what is coarse stays as it is observed (`unperturb.model.camera.leaves_means`).
 
         A network is told by a simulated camera what noise does to the mean of dark places, and no two cameras do alike.
         """
         try:
             return bool(self.card.perturbation) and leaves_means(parse(self.card.perturbation))
-        except SpecError:  # a card may say what no spec does
+        except UsageError:  # a card may say what no spec does
             return False
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
@@ -238,6 +238,10 @@ class Bound(ABC):
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return the mean, of the shape of `x`, whose batch may be a multiple of that of the signals it knows."""
 
+    def part(self, item: int, space: tuple[slice, ...]) -> "Bound":
+        """Return the function for a part of space as a signal of its own, that is not put together with others."""
+        return self.cut(item, space)
+
     def settled(self, answer: Tensor) -> Tensor:
         """Return the mean of whole signals, put together from what parts that were cut have answered."""
         return answer
@@ -249,6 +253,8 @@ class Conditioned(Bound):
     Noise of `blind` and above says nothing of the signal: there x is not looked at, and the answer is E[clean | y].
 
     A batch of `x` may be a multiple of that of the observations, which are then taken in turn, as a whole each time.
+
+    Where a model `keeps_means`, what is coarse is not the posterior's mean but the photograph's, in draws as well.
     """
 
     def __init__(
@@ -258,7 +264,7 @@ class Conditioned(Bound):
         self.known = known
         """Components of the clean signals that were observed without noise, and NaN elsewhere."""
         self.whole = whole
-        """The observed images, where answers have all that is coarse from them; None elsewhere, and in parts of one."""
+        """The observed images, where answers have from them what is coarse; None elsewhere, and in tiles."""
 
     @property
     def card(self) -> Card:
@@ -291,7 +297,7 @@ class Conditioned(Bound):
     def refined(self, first: Tensor) -> "Conditioned":
         """Return the function that is shown a first answer, of the shape of the signals, where pixels are erased."""
         first = (first.to(self.seen.values) - self.card.offset) / self.card.scale
-        return Conditioned(self.denoiser, self.seen.refined(first), self.known)
+        return Conditioned(self.denoiser, self.seen.refined(first), self.known, whole=self.whole)
 
     def to(self, device: torch.device) -> "Conditioned":
         """Return it on a device."""
@@ -304,6 +310,12 @@ class Conditioned(Bound):
         part = (slice(item, item + 1), slice(None), *space)
         known = None if self.known is None else self.known[part]
         return Conditioned(self.denoiser, self.seen.rows([item]).window(space), known)
+
+    def part(self, item: int, space: tuple[slice, ...]) -> "Conditioned":
+        """Return the function for a part of space as a signal of its own."""
+        whole = None if self.whole is None else self.whole[(slice(item, item + 1), slice(None), *space)]
+        cut = self.cut(item, space)
+        return Conditioned(self.denoiser, cut.seen, cut.known, whole=whole)
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return E[clean | x, y], of the shape of `x`, ``(batch, …)``; `sigma` as for a `Denoiser`."""
@@ -318,8 +330,10 @@ class Conditioned(Bound):
         """Return an answer with what is coarse as it was observed, where that is so."""
         if self.whole is None:
             return answer
-        items = [item % len(self.whole) for item in range(len(answer))]
-        return answer + coarse(self.whole[items].to(answer) - answer)
+        whole = self.whole.to(answer)
+        if len(answer) != len(whole):
+            whole = whole[[item % len(whole) for item in range(len(answer))]]
+        return coarse(whole - answer).add_(answer)
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level; nothing where it is known exactly."""

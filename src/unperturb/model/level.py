@@ -121,6 +121,11 @@ def written(level: Level) -> str:
     return str(level) if isinstance(level, Range) else repr(level).removesuffix(".0")
 
 
+def lowest(level: Level) -> float:
+    """Return the least value that a draw from the level can give."""
+    return level.low if isinstance(level, Range) else level
+
+
 def highest(level: Level) -> float:
     """Return the largest value that a draw from the level can give."""
     return level.high if isinstance(level, Range) else level

@@ -80,17 +80,19 @@ COARSE = 8
 
 
 def coarse(values: Tensor) -> Tensor:
-    """Return images without all that is finer than about sixteen pixels: means of squares, blurred, and interpolated.
+    """Return what a Gaussian blur of sixteen pixels leaves, from means of squares: waves of a hundred pixels and more.
 
     Parameters
     ----------
     values
-        ``(batch, channel, height, width)``.
+        ``(batch, channel, height, width)``; continued by its border to whole squares.
     """
-    means = functional.avg_pool2d(_wide(values), COARSE, ceil_mode=True, count_include_pad=False)
-    means = gaussian_blur(means, torch.full((len(means),), 2.0).to(means), 2.0)
+    height, width = values.shape[2:]
+    whole = functional.pad(_wide(values), (0, -width % COARSE, 0, -height % COARSE), mode="replicate")
+    means = functional.avg_pool2d(whole, COARSE)
+    means = gaussian_blur(means, means.new_full((len(means),), 2.0), 2.0)
     large = functional.interpolate(means, scale_factor=COARSE, mode="bilinear", align_corners=False)
-    return large[..., : values.shape[2], : values.shape[3]].to(values)
+    return large[..., :height, :width].to(values)
 
 
 def half_colour(values: Tensor) -> Tensor:
