@@ -45,12 +45,8 @@ at ISO 100 has 1.7e-7, one of a telephone ten times as much: items go by a facto
 
 SPREAD = 3.3
 
-_USUAL_SHARPENING, _USUAL_SMOOTHING, _USUAL_SOFTENING, _USUAL_SPARING = (
-    Range(0, 1),
-    Range(0, 2),
-    Range(0, 0.7),
-    Range(0, 1),
-)
+_USUAL_SHARPENING, _USUAL_SMOOTHING = Range(0, 1), Range(0, 2)
+_USUAL_SOFTENING, _USUAL_SPARING = Range(0, 0.7), Range(0, 1)
 
 FAIR = 50
 """Quality of JPEG from which means of regions are those of the picture: steps of them are then of two grey levels."""
