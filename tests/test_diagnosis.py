@@ -16,6 +16,7 @@ from unperturb.app.diagnosis_report import diagnosis_page
 from unperturb.data.coloured import common, matching
 from unperturb.data.diagnosis import _reached, measure_noise
 from unperturb.data.faults import find_faults
+from unperturb.data.noise import ATOMS, FREQUENCY, PATCH
 from unperturb.errors import FileError, UsageError
 from unperturb.model.coloured import Coloured
 from unperturb.model.spec import parse
@@ -144,6 +145,26 @@ def test_noise_that_neighbours_have_in_common_is_found(kind):
     assert 1 <= found.reach <= 4
     expected = np.sqrt(np.mean([(0.002 * clean + 0.03**2).mean() for clean in SCENES]))
     assert found.sigma.value == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["0.7", "1.0", "box", "pair"])
+def test_strength_of_noise_in_common_is_told(kind):
+    """Gain and read noise. Breaks: patches measured where they are chosen; the lowest frequencies as they are found."""
+    found = measure_noise(noisy(0.01, 0.04, kind, LARGE))
+    assert found.gain.value == pytest.approx(0.01, rel=0.1)
+    assert found.read.value == pytest.approx(0.04, rel=0.1)
+
+
+def test_even_and_odd_sums_of_frequencies_are_uncorrelated():
+    """Of noise that is alike everywhere, whatever its spectrum, and turned like no axis."""
+    generator = np.random.default_rng(0)
+    spectrum = gaussian_filter(generator.random((32, 32)), 1, mode="wrap")
+    apart = np.fft.ifft2(spectrum + np.roll(spectrum[::-1, ::-1], (1, 1), (0, 1))).real
+    rows, columns = np.divmod(np.arange(PATCH**2), PATCH)
+    covariance = apart[(rows[:, None] - rows) % 32, (columns[:, None] - columns) % 32]
+    even = FREQUENCY % 2 == 0
+    between = (ATOMS @ covariance @ ATOMS.T)[np.ix_(even, ~even)]
+    assert np.abs(between).max() < 1e-12 * np.abs(covariance).max() * PATCH**2
 
 
 def test_white_noise_is_called_white_on_single_pictures():

@@ -11,8 +11,7 @@ and neighbours have it in common where it went through a demosaicking, a resizin
 - Whether it is white, the flattest patches say. They are chosen by their low frequencies, so that nothing is selected
   in the others. Where the energies of their middle frequencies scatter as those of noise alone would (as χ² does), a
   floor is reached, and its spectrum is that of the noise; where they scatter more, it is texture, and says nothing.
-- Where it is not white, its variance is that of all frequencies of the floor. The lowest hold texture even there; they
-  are those of filtered noise that has the others.
+- Where it is not white, its spectrum and strength are measured by themselves (`unperturb.data.in_common`).
 
 The line through (m, variance) is fitted by weighted least squares. Intervals come from leaving out a tenth of all
 patches at a time (the jackknife: Efron and Stein, 1981), as blocks of space, so that patches that overlap go together.
@@ -31,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.data.blocks import FOLDS, Blocks, above_rounding, cut
+from unperturb.data.in_common import measure_in_common
 from unperturb.data.noise import FREQUENCY, HIGH, MID, crossing, groups
-from unperturb.data.spectrum import LOW_ENDS, autocorrelation, completed
+from unperturb.data.spectrum import autocorrelation
 from unperturb.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -67,7 +67,7 @@ _WHITE: Final = 0.7
 """Noise whose highest frequencies have less than this share of the energy of its middle ones is not white."""
 
 _ROUNDS: Final = 3
-_LOW: Final = (FREQUENCY > 0) & (FREQUENCY < LOW_ENDS)
+_LOW: Final = (FREQUENCY > 0) & ~MID & ~HIGH
 
 
 @dataclass(frozen=True)
@@ -234,21 +234,28 @@ def _fitted(patches: Blocks) -> _Fit:
             spectrum = np.mean(shapes, axis=0)
         correlated = whiteness is not None and whiteness < _WHITE
         if correlated:
-            spectrum = completed(spectrum)
-            level = np.array([float(floor[MID].mean()) for floor, _ in floors]) * float(spectrum.mean())
+            level = np.array([float(floor[MID].mean()) for floor, _ in floors])
             used = reached
         else:
             level = np.array([_white_variance(patches, place, units[place]) for place in places])
             used = np.ones(len(places), dtype=bool)
         variance = level * np.maximum(gain * brightness + intercept, least)
         gain, intercept = _line(brightness[used], variance[used], count[used])
-    variance, weight = np.maximum(variance[used], 1e-300), count[used]
-    sigma = float(np.sqrt(np.average(variance, weights=weight)))
+    brightness, variance, weight = brightness[used], variance[used], count[used]
+    if correlated:
+        found = measure_in_common(patches, places, reached, spectrum, (gain, intercept))
+        gain, intercept, spectrum = found.gain, found.intercept, found.spectrum
+        brightness, variance, weight = found.brightness, found.variance, found.count
+    variance = np.maximum(variance, 1e-300)
+    strength = (
+        np.maximum(gain * brightness + intercept, 1e-300) if correlated else variance
+    )  # points lie above the line
+    sigma = float(np.sqrt(np.average(strength, weights=weight)))
     logarithm = np.log(variance)
     unevenness = float(
         np.sqrt(np.average(np.square(logarithm - np.average(logarithm, weights=weight)), weights=weight))
     )
-    return _Fit(sigma, gain, intercept, unevenness, whiteness, correlated, spectrum, brightness[used], variance)
+    return _Fit(sigma, gain, intercept, unevenness, whiteness, correlated, spectrum, brightness, variance)
 
 
 def _alike(brightness: Floats) -> list[NDArray[np.intp]]:

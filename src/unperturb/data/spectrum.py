@@ -9,21 +9,22 @@ from unperturb.data.noise import ATOMS, FREQUENCY, PATCH
 
 Floats = NDArray[np.float64]
 
-LOW_ENDS: Final = 5
-"""Frequencies below this are of texture as well, in the flattest patches too."""
+LOWEST_ENDS: Final = 2
+"""Frequencies below this are of gradients as well, in the flattest patches too."""
 
 _WIDTHS: Final = (0.25, 0.35, 0.5, 0.65, 0.8, 1.0, 1.3, 1.7, 2.2)
+_SIDES: Final = (2, 3, 4)
 
 
 def completed(spectrum: Floats) -> Floats:
     """Return a spectrum whose lowest frequencies, of which texture has its part, are those that the others imply.
 
-    Noise is taken to be white noise and such that went through a Gaussian filter, of the width that fits best, along
-    both axes or one (non-negative least squares: Lawson and Hanson, 1974).
+    Noise is taken to be white noise and such that went through a filter, along both axes or one: a Gaussian one or a
+    mean of neighbours, whichever fits best (non-negative least squares: Lawson and Hanson, 1974).
     """
     from scipy.optimize import nnls
 
-    known = FREQUENCY >= LOW_ENDS
+    known = FREQUENCY >= LOWEST_ENDS
     weight = 1 / np.maximum(spectrum[known], 1e-2 * spectrum[known].mean())
     fits = []
     for filtered in _FILTERED.T:
@@ -33,14 +34,20 @@ def completed(spectrum: Floats) -> Floats:
     return np.where(known, spectrum, min(fits, key=lambda fit: fit[0])[1])
 
 
-def _filtered(widths: tuple[float, float]) -> Floats:
-    """Return the spectrum that white noise of variance 1 has after a Gaussian filter, a width an axis, ``(64,)``."""
-    lag = np.arange(PATCH)
-    axes = []
-    for width in widths:
-        common = np.exp(-np.square(lag) / (4 * width**2)) if width > 0 else (lag == 0).astype(np.float64)
-        axes.append(common[np.abs(lag[:, None] - lag[None, :])])
-    covariance = np.kron(*axes)
+def _gaussian(width: float) -> Floats:
+    """Return the autocorrelation of noise after a Gaussian filter, at distances of 0 … 7 pixels."""
+    return np.exp(-np.square(np.arange(PATCH)) / (4 * width**2))
+
+
+def _mean_of(side: int) -> Floats:
+    """Return that of noise of which so many neighbours were averaged."""
+    return np.clip(1 - np.arange(PATCH) / side, 0, 1)
+
+
+def _filtered(axes: tuple[Floats, Floats]) -> Floats:
+    """Return the spectrum of noise of variance 1, of its autocorrelation along both axes, ``(64,)``."""
+    apart = np.abs(np.arange(PATCH)[:, None] - np.arange(PATCH)[None, :])
+    covariance = np.kron(*(common[apart] for common in axes))
     return np.einsum("kp,pq,kq->k", ATOMS, covariance, ATOMS)
 
 
@@ -58,7 +65,9 @@ def autocorrelation(spectrum: Floats) -> Floats:
     return np.array(found) / found[0]
 
 
+_WHITE: Final = _mean_of(1)
+_COMMON: Final = [*map(_gaussian, _WIDTHS), *map(_mean_of, _SIDES)]
 _FILTERED: Final = np.stack(
-    [_filtered(pair) for width in _WIDTHS for pair in sorted({(width, width), (width, 0.0), (0.0, width)})], 1
+    [_filtered(axes) for common in _COMMON for axes in ((common, common), (common, _WHITE), (_WHITE, common))], 1
 )
 """``(64, filter)``."""
