@@ -8,12 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from runs import IMAGES, LINE, assert_same, on_a_line, run, snapshot
+from runs import COLOUR, IMAGES, LINE, assert_same, on_a_line, run, snapshot
 
 from unperturb.errors import ModelError, TrainingError, UsageError
 from unperturb.model.checkpoint import load
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Card, Conditioned, Denoiser
+from unperturb.model.filling import filled
 from unperturb.model.network import UNetSettings, VectorNetSettings
+from unperturb.train.batches import batches
 from unperturb.train.fit import fit
 from unperturb.train.objective import FLOOR, squared_error
 from unperturb.train.settings import FitSettings
@@ -43,6 +45,25 @@ def test_doing_nothing_costs_the_same_at_every_level():
     clean = torch.rand(4, 50_000, generator=generator)
     noisy = clean + sigma[:, None] * torch.randn(clean.shape, generator=generator)
     torch.testing.assert_close(squared_error(noisy, clean, sigma), torch.ones(4), atol=0.05, rtol=0)
+
+
+def test_what_is_made_small_is_the_error_of_what_is_answered():
+    """Of a network whose answers keep the coarse part of photographs, too. Breaks: its own coarse part is judged."""
+    settings = replace(COLOUR, perturb="camera:iso=1600", network=replace(COLOUR.network, given=True), patch_size=40)
+    state = FitState.start(settings)
+    with torch.no_grad():
+        list(state.denoiser.parameters())[-1].add_(0.5)
+
+    def draw(generator: np.random.Generator, _: int) -> np.ndarray:
+        return np.broadcast_to(generator.random((3, 1, 1), np.float32), (3, 40, 40)).copy()
+
+    losses = []
+    with torch.no_grad():
+        for _, task in batches(settings, draw, 0, range(settings.batch), torch.device("cpu"), filled):
+            answer = Conditioned(state.denoiser, task.given, whole=task.given.values)(task.x, task.sigma)
+            losses += squared_error(*task.measured(answer)).tolist()
+    first = next(iter(fit(state, draw, precision="float32", threads=1)))
+    assert first.loss == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from unperturb.model.perturbation import Choice, Composition, Perturbation, Pert
 
 Speed = Annotated[Level, Limits(0, 10**6)]
 Amount = Annotated[Level, Limits(0, 4)]
+Width = Annotated[Level, Limits(0, 16)]
 Share = Annotated[Level, Limits(0, 1)]
 Reduction = Annotated[Level, Limits(1, 8, whole=True)]
 
@@ -71,8 +72,8 @@ class Camera(Process):
     mixes = True
     iso: Speed
     sharpening: Amount = _USUAL_SHARPENING
-    smoothing: Amount = _USUAL_SMOOTHING
-    softening: Amount = _USUAL_SOFTENING
+    smoothing: Width = _USUAL_SMOOTHING
+    softening: Width = _USUAL_SOFTENING
     sparing: Share = _USUAL_SPARING
     reduction: Reduction = 1
 

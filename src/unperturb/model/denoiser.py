@@ -25,7 +25,7 @@ from unperturb.errors import ModelError, UsageError
 from unperturb.model.camera import leaves_means
 from unperturb.model.given import BLIND, Given, show
 from unperturb.model.network import NetworkSettings, build, describe, recall
-from unperturb.model.operators import coarse
+from unperturb.model.operators import with_coarse
 from unperturb.model.spec import parse
 
 
@@ -333,7 +333,7 @@ class Conditioned(Bound):
         whole = self.whole.to(answer)
         if len(answer) != len(whole):
             whole = whole[[item % len(whole) for item in range(len(answer))]]
-        return coarse(whole - answer).add_(answer)
+        return with_coarse(answer, whole)
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level; nothing where it is known exactly."""

@@ -95,6 +95,11 @@ def coarse(values: Tensor) -> Tensor:
     return large[..., :height, :width].to(values)
 
 
+def with_coarse(values: Tensor, whole: Tensor) -> Tensor:
+    """Return images, ``(batch, channel, height, width)``, with what is `coarse` of others in place of their own."""
+    return coarse(whole - values).add_(values)
+
+
 def half_colour(values: Tensor) -> Tensor:
     """Return images with colour at half resolution, as JPEG keeps it; luminance stays.
 

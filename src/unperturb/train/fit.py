@@ -29,6 +29,7 @@ from unperturb.errors import TrainingError, UsageError
 from unperturb.model.filling import filled
 from unperturb.model.given import Fill, Given
 from unperturb.model.machine import Map, Replayed, choose_precision, workers
+from unperturb.model.operators import with_coarse
 from unperturb.train.batches import Draw, NoisyDraw, Together, batches
 from unperturb.train.noisy import NOISY, Noisy
 from unperturb.train.objective import OBJECTIVES, Objective, squared_error
@@ -158,6 +159,7 @@ class _Learning:
 
     def __init__(self, state: FitState, objective: Objective, dtype: torch.dtype) -> None:
         self.state, self.objective, self.dtype = state, objective, dtype
+        self.keeps_means = state.denoiser.keeps_means
         self._replayed = Replayed(self._plainly)
 
     def __call__(self, batches: Sequence[tuple[int, Task | Noisy]]) -> tuple[Tensor, ...]:
@@ -187,7 +189,10 @@ class _Learning:
         denoiser = self.state.denoiser
         if isinstance(task, Noisy):
             return NOISY[self.state.settings.objective](denoiser, task)
-        return self.objective(*task.measured(denoiser(task.x, task.sigma, task.seen_by(denoiser))))
+        estimate = denoiser(task.x, task.sigma, task.seen_by(denoiser)).float()
+        if self.keeps_means and task.given is not None:
+            estimate = with_coarse(estimate, task.given.values)  # as it will be answered
+        return self.objective(*task.measured(estimate))
 
 
 _PLAIN = ("clean", "x", "sigma", "unit", "weigh")
