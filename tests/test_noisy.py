@@ -85,6 +85,15 @@ def test_two_halves_of_one_recording_cost_the_noise_of_the_second():
     within(UNIT * recorrupted(fixed, seen) - supervised, (1 + ALPHA**-2) * SIGMA**2)
 
 
+def test_halves_are_taken_with_both_signs_where_both_are_as_likely():
+    """Break: one sign alone."""
+    seen = noisy(scene())
+    other = replace(seen, more=-seen.more)
+    assert torch.equal(recorrupted(fixed, seen), recorrupted(fixed, other))
+    one, two = (recorrupted(fixed, replace(each, mirrored=False)) for each in (seen, other))
+    torch.testing.assert_close((one + two) / 2, recorrupted(fixed, seen))
+
+
 @pytest.mark.parametrize("varying", [False, True])
 def test_steins_estimate_is_the_squared_error(varying):
     """Also where noise is not as strong everywhere. Breaks: the divergence once; the variance of the noise kept."""
@@ -131,6 +140,7 @@ def smooth(x: Tensor, sigma: Tensor) -> Tensor:
 def test_steins_estimate_of_counts_is_the_squared_error():
     """Breaks: the variance at the mean brightness for that of every value; the offset left in; read noise left out."""
     clean, seen = counted(2000)
+    assert not seen.mirrored
     unit = seen.level.square() + FLOOR**2
     within(unit * sure(smooth, seen) - error(smooth(seen.values, seen.sigma), clean), 0.0)
 
@@ -196,9 +206,11 @@ def test_what_an_answer_makes_of_neighbours_is_taken_off():
     """Of a signal without noise that is answered as it is nothing is left but a third of the difference of the two."""
     clean = scene()
     seen = replace(noisy(clean), values=clean)
-    first, second = (_picked(clean, which) for which in _two_of_four(seen.uniform))
+    first, second = _two_of_four(seen.uniform)
+    differ = [_picked(clean, one) - _picked(clean, two) for one, two in ((first, second), (3 - first, 3 - second))]
     found = NOISY["neighbours"](lambda x, _: x, seen) * UNIT
-    torch.testing.assert_close(found, error(first - second, torch.zeros_like(first)) / 9, rtol=1e-4, atol=0)
+    squares = sum(error(each, torch.zeros_like(each)) for each in differ) / 2
+    torch.testing.assert_close(found, squares / 9, rtol=1e-4, atol=0)
 
 
 def test_hidden_pixels_cost_their_noise_and_are_not_seen():

@@ -37,7 +37,8 @@ noise", IEEE TIP 2014; Huang, Li, Jia, Lu and Liu, "Neighbor2Neighbor", CVPR 202
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,8 +50,9 @@ from unperturb.train.objective import squared_error
 ALPHA = 0.5
 """How much of the noise `recorrupted` adds to what a denoiser sees."""
 
-STEP = 1e-2
-"""Of the probe along which `sure` differentiates, in units of the noise."""
+STEP = 0.1
+"""Of the probe along which `sure` differentiates, to both sides, in units of the noise. A network is made of planes:
+shorter steps tell of the one that they stay on, and teach more slowly; longer ones can be deceived."""
 
 SHARE = 0.9
 """The most of the noise that `unsure` takes for going with it: beyond, hardly anything would be left to tell by."""
@@ -80,6 +82,8 @@ class Noisy:
         Between 0 and 1, ``(batch, 1, *space)``.
     more
         Noise as strong as theirs, of the shape of the values: what `recorrupted` makes two of one by.
+    mirrored
+        Whether it is as likely with the other sign.
     variance
         That of the noise, as `sure` takes it: ``(batch, 1, *space)`` or the shape of the values.
     again
@@ -93,6 +97,7 @@ class Noisy:
     more: Tensor
     variance: Tensor
     again: Tensor | None = None
+    mirrored: bool = True
 
     @classmethod
     def of(
@@ -114,14 +119,16 @@ class Noisy:
         if counting is None:
             return cls(values, sigma, normal, uniform, sigma * normal, sigma.square(), again)
         more = counting.parted(values, 1 / (1 + ALPHA**2), normal, generator)
-        return cls(values, sigma, normal, uniform, more, counting.unbiased_variance(values), again)
+        return cls(values, sigma, normal, uniform, more, counting.unbiased_variance(values), again, mirrored=False)
 
     def to(self, device: torch.device) -> "Noisy":
         """Return it on a device."""
-        return Noisy(*(None if part is None else part.to(device) for part in self._parts()))  # type: ignore[arg-type]
+        moved: dict[str, Any] = {name: part.to(device) for name, part in self._tensors().items()}
+        return replace(self, **moved)
 
-    def _parts(self) -> list[Tensor | None]:
-        return [getattr(self, each.name) for each in fields(self)]
+    def _tensors(self) -> dict[str, Tensor]:
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: part for name, part in found.items() if isinstance(part, Tensor)}
 
     @property
     def level(self) -> Tensor:
@@ -131,8 +138,9 @@ class Noisy:
 
 def together(parts: Sequence[Noisy]) -> Noisy:
     """Return several batches of one shape as one."""
-    columns = zip(*(part._parts() for part in parts), strict=True)
-    return Noisy(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+    columns = [part._tensors() for part in parts]
+    joined: dict[str, Any] = {name: torch.cat([column[name] for column in columns]) for name in columns[0]}
+    return replace(parts[0], **joined)
 
 
 Loss = Callable[[Denoise, Noisy], Tensor]
@@ -146,9 +154,21 @@ def noise2noise(denoise: Denoise, noisy: Noisy) -> Tensor:
 
 
 def recorrupted(denoise: Denoise, noisy: Noisy) -> Tensor:
-    """Return the error of what sees more noise against what has noise of its own."""
-    estimate = denoise(noisy.values + ALPHA * noisy.more, noisy.sigma * (1 + ALPHA**2) ** 0.5)
-    return squared_error(estimate.float(), noisy.values - noisy.more / ALPHA, noisy.level)
+    """Return the error of what sees more noise against what has noise of its own.
+
+    The mean of both signs, where the other is as likely: most of what the target's noise does to the gradient goes out
+    of it.
+    """
+    drawn = (noisy.more, -noisy.more) if noisy.mirrored else (noisy.more,)
+    errors = [
+        squared_error(
+            denoise(noisy.values + ALPHA * more, noisy.sigma * (1 + ALPHA**2) ** 0.5).float(),
+            noisy.values - more / ALPHA,
+            noisy.level,
+        )
+        for more in drawn
+    ]
+    return torch.stack(errors).mean(0)
 
 
 def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
@@ -169,8 +189,9 @@ def _moved(denoise: Denoise, noisy: Noisy) -> tuple[Tensor, Tensor]:
     probe = noisy.sigma * noisy.normal
     with torch.autocast(probe.device.type, enabled=False):  # the step is finer than half precision tells
         estimate = denoise(noisy.values, noisy.sigma)
-        moved = denoise(noisy.values + STEP * probe, noisy.sigma)
-    return estimate, probe * (moved - estimate) / STEP * (noisy.variance / noisy.sigma.square().clamp(min=1e-12))
+        ahead, back = (denoise(noisy.values + step * probe, noisy.sigma) for step in (STEP, -STEP))
+    along = probe * (ahead - back) / (2 * STEP)
+    return estimate, along * (noisy.variance / noisy.sigma.square().clamp(min=1e-12))
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -184,21 +205,20 @@ def _unit(noisy: Noisy) -> Tensor:
 
 
 def neighbours(denoise: Denoise, noisy: Noisy) -> Tensor:
-    """Return the error of one of two neighbours against the other, in images of half the size; of images."""
+    """Return the error of one of two neighbours against the other, in images of half the size; of images.
+
+    The mean over all four of 2 × 2 pixels, each against the one that it is a pair with.
+    """
     first, second = _two_of_four(noisy.uniform)
     with torch.no_grad():
         whole = denoise(noisy.values, noisy.sigma).to(noisy.values)
-    taken, other, mine, theirs, sigma = (
-        _picked(values, which)
-        for values, which in (
-            (noisy.values, first),
-            (noisy.values, second),
-            (whole, first),
-            (whole, second),
-            (noisy.sigma, first),
-        )
-    )
-    return squared_error(denoise(taken, sigma).float(), other + TRUST * (mine - theirs), noisy.level)
+    errors = []
+    for one, two in ((first, second), (second, first), (3 - second, 3 - first), (3 - first, 3 - second)):
+        taken, sigma = _picked(noisy.values, one), _picked(noisy.sigma, one)
+        differ = _picked(whole, one) - _picked(whole, two)
+        against = _picked(noisy.values, two) + TRUST * differ
+        errors.append(squared_error(denoise(taken, sigma).float(), against, noisy.level))
+    return torch.stack(errors).mean(0)
 
 
 def blind_spot(denoise: Denoise, noisy: Noisy) -> Tensor:
@@ -255,7 +275,10 @@ def check_noisy(objective: str, *, paired: bool, correlated: bool) -> str | None
 
 
 def _two_of_four(uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which pixel of every 2 × 2 is the first of a pair, and which is the second, next to it."""
+    """Return which pixel of every 2 × 2 is the first of a pair, and which is the second, next to it.
+
+    The other two, 3 less each of these, are next to each other as well.
+    """
     pairs = torch.tensor([(0, 1), (1, 0), (2, 3), (3, 2), (0, 2), (2, 0), (1, 3), (3, 1)], device=uniform.device)
     cells = uniform[..., : uniform.shape[-2] // 2 * 2 : 2, : uniform.shape[-1] // 2 * 2 : 2]
     chosen = pairs[(cells * len(pairs)).long().clamp(max=len(pairs) - 1)]
