@@ -138,7 +138,7 @@ def draw(found: dict[str, list[Numbers]], output: Path) -> None:
 @click.option(
     "--perturb",
     "spec",
-    default="camera:iso=800..6400,smoothing=0..4,softening=0..2,sparing=0.3..1 + jpeg:quality=70..98",
+    default="camera:iso=800..6400,smoothing=0..8,softening=0..2,sparing=0.3..1 + jpeg:quality=70..98",
     show_default=True,
     help="What is simulated.",
 )

@@ -172,7 +172,9 @@ def test_crops_are_enlarged_about_their_middle():
     factors = 1 / slopes
     stay = chance < AS_THEY_ARE
     assert torch.equal(found[stay], ramps[stay])
-    np.testing.assert_allclose(factors[~stay].log() / math.log(2.5), (chance[~stay] - 0.4) / 0.6, atol=0.05)
+    np.testing.assert_allclose(
+        factors[~stay].log() / math.log(2.5), (chance[~stay] - AS_THEY_ARE) / (1 - AS_THEY_ARE), atol=0.05
+    )
     np.testing.assert_allclose(found[:, 0, 16, 16], 0, atol=1e-5)
     bright = (torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5).float()
     assert (enlarged(bright, 2.5, chance).min(), enlarged(bright, 2.5, chance).max()) == (0, 1)

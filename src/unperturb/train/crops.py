@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from unperturb.data.patches import LUMINANCE, Patches
 
-AS_THEY_ARE = 0.4
+AS_THEY_ARE = 0.3
 """Share of the crops that are not enlarged, where others are."""
 
 
