@@ -56,7 +56,7 @@ def learned(objective: str, clean: list[Array], sigma: float, steps: int) -> tup
         return crop[:1] if objective == "squared" else crop
 
     settings = FitSettings(
-        str(Gaussian(sigma)), NETWORK, steps=steps, batch=BATCH, share=4, rate=2e-3, warmup=20, decay=1.0, average=0.995,
+        str(Gaussian(sigma)), NETWORK, steps=steps, batch=BATCH, share=4, rate=2e-3, warmup=20, decay=1, average=0.995,
         patch_size=PATCH, objective=objective,
     )  # fmt: skip
     state = FitState.start(settings)
