@@ -1,4 +1,4 @@
-"""What learning without clean images costs: every objective beside supervised training, at an equal budget.
+"""What learning without clean images costs: every objective beside supervised training, in as many steps.
 
 ::
 

@@ -65,7 +65,7 @@ def test_a_batch_drawn_as_a_whole_is_learned_from_and_taken_up_again(perturb, re
     assert_same(snapshot(whole), snapshot(again))
 
 
-SHOT = "gaussian:sigma=0.1..0.5", "blur:sigma=0.5..1.5 | poisson:gain=0.02"
+SHOT = "gaussian:sigma=0.1..0.5", "blur:sigma=0.5..1.5 | poisson:gain=0.02", "camera:iso=800"
 """What is undone by a plain denoiser, and what by a conditional one."""
 
 

@@ -13,9 +13,11 @@ from skimage import data
 
 from unperturb.app.diagnosing import advice_on, diagnose_files, specified
 from unperturb.app.diagnosis_report import diagnosis_page
+from unperturb.data.blocks import Blocks
 from unperturb.data.coloured import common, matching
 from unperturb.data.diagnosis import _reached, measure_noise
 from unperturb.data.faults import find_faults
+from unperturb.data.in_common import measure_in_common
 from unperturb.data.noise import ATOMS, FREQUENCY, PATCH
 from unperturb.errors import FileError, UsageError
 from unperturb.model.coloured import Coloured
@@ -153,6 +155,19 @@ def test_strength_of_noise_in_common_is_told(kind):
     found = measure_noise(noisy(0.01, 0.04, kind, LARGE))
     assert found.gain.value == pytest.approx(0.01, rel=0.1)
     assert found.read.value == pytest.approx(0.04, rel=0.1)
+
+
+@pytest.mark.parametrize("left", [0.0, 1e-18], ids=["nothing", "rounding"])
+def test_even_patches_say_nothing_of_noise_in_common(left):
+    """A group of patches that were filled in, beside others. Break: taken for noise that scatters little."""
+    generator = np.random.default_rng(3)
+    energy = generator.chisquare(1, (4000, PATCH**2)).astype(np.float32)
+    energy[:800] = left
+    groups = np.split(np.arange(4000), 5)
+    patches = Blocks(energy, np.repeat(np.linspace(0.1, 0.9, 5), 800), np.zeros(4000, np.intp), 1.0)
+    found = measure_in_common(patches, groups, np.arange(5) > 0, np.ones(PATCH**2), (0.0, 1.0))
+    assert len(found.brightness) == 4
+    assert found.gain * 0.5 + found.intercept == pytest.approx(1, rel=0.1)
 
 
 def test_even_and_odd_sums_of_frequencies_are_uncorrelated():

@@ -213,6 +213,36 @@ def test_what_an_answer_makes_of_neighbours_is_taken_off():
     torch.testing.assert_close(found, squares / 9, rtol=1e-4, atol=0)
 
 
+def uneven(x: Tensor, sigma: Tensor) -> Tensor:
+    """Return an answer that is not symmetric, and depends on what it is told of the noise."""
+    return 0.5 * x + 0.3 * x.roll(1, 3).square() + sigma
+
+
+@pytest.mark.parametrize("sides", [(16, 16), (15, 17)], ids=str)
+def test_every_pixel_of_two_by_two_is_held_against_its_neighbour(sides):
+    """Breaks: one of a pair alone; the noise of another pixel."""
+    generator = torch.Generator().manual_seed(9)
+    values = torch.rand(3, 1, *sides, generator=generator, dtype=torch.float64)
+    seen = Noisy.of(values, 0.1 + values[:1], generator)
+    first, second = _two_of_four(seen.uniform)
+    whole = uneven(seen.values, seen.sigma)
+    errors = []
+    for one, two in ((first, second), (second, first), (3 - first, 3 - second), (3 - second, 3 - first)):
+        taken, against, mine, theirs, sigma = (
+            _picked(each, which)
+            for each, which in ((values, one), (values, two), (whole, one), (whole, two), (seen.sigma, one))
+        )
+        errors.append(error(uneven(taken, sigma), against + 2 / 3 * (mine - theirs)))
+    found = NOISY["neighbours"](uneven, seen) * (seen.level.square() + FLOOR**2)
+    torch.testing.assert_close(found.double(), sum(errors) / 4, rtol=1e-4, atol=0)
+
+
+def test_steins_estimate_goes_to_both_sides():
+    """What bends alike on both sides tells nothing, so that the sign of the probe is all the same. Break: one side."""
+    seen = noisy(scene())
+    torch.testing.assert_close(sure(bent, seen), sure(bent, replace(seen, normal=-seen.normal)))
+
+
 def test_hidden_pixels_cost_their_noise_and_are_not_seen():
     """Break: the hidden pixel left where it is."""
     clean = scene(2000)

@@ -13,8 +13,9 @@ and neighbours have it in common where it went through a demosaicking, a resizin
   floor is reached, and its spectrum is that of the noise; where they scatter more, it is texture, and says nothing.
 - Where it is not white, its spectrum and strength are measured by themselves (`unperturb.data.in_common`).
 
-The line through (m, variance) is fitted by weighted least squares. Intervals come from leaving out a tenth of all
-patches at a time (the jackknife: Efron and Stein, 1981), as blocks of space, so that patches that overlap go together.
+The line through (m, variance) is fitted by weighted least squares, and runs along the lower edge of the points where
+noise is not white. Intervals come from leaving out a tenth of all patches at a time (the jackknife: Efron and Stein,
+1981), as blocks of space, so that patches that overlap go together.
 
 Of two shots of the same thing the difference is noise alone, and patches are those of the difference.
 
@@ -22,6 +23,7 @@ Source: Foi, Trimeche, Katkovnik and Egiazarian, "Practical Poissonian-Gaussian 
 single-image raw-data", IEEE TIP 2008, for the model and the idea to read it off flat places of every brightness.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,15 +32,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.data.blocks import FOLDS, Blocks, above_rounding, cut
-from unperturb.data.in_common import measure_in_common
+from unperturb.data.in_common import ONE_BRIGHTNESS, fitted_line, measure_in_common
 from unperturb.data.noise import FREQUENCY, HIGH, MID, crossing, groups
 from unperturb.data.spectrum import autocorrelation
 from unperturb.errors import UsageError
 
 Floats = NDArray[np.float64]
-
-_ONE_BRIGHTNESS: Final = 1e-5
-"""Brightness that differs by less, in units of the largest value, says nothing of how noise goes with it."""
 
 _BINS: Final = 16
 _STEP: Final = 1.3
@@ -110,7 +109,8 @@ class NoiseCurve:
     autocorrelation
         ``(8,)``, at distances of 0 … 7 pixels along either axis; of white noise where no floor was reached.
     brightness, variance
-        ``(group,)``: the points that the line goes through.
+        ``(group,)``: the points that the line goes through, or along whose lower edge where neighbours have noise in
+        common.
     """
 
     heard: bool
@@ -172,7 +172,7 @@ def measure_noise(
         known = [np.nan if part.whiteness is None else part.whiteness for part in parts]
         whiteness = _measured(full.whiteness, [full.whiteness if np.isnan(value) else value for value in known])
     gain = _measured(full.gain, [part.gain for part in parts]).times(scale)
-    if np.ptp(full.brightness) < _ONE_BRIGHTNESS:
+    if np.ptp(full.brightness) < ONE_BRIGHTNESS:
         gain = Measured(0.0, -np.inf, np.inf)
     square = _measured(full.intercept, [part.intercept for part in parts])
     uneven = _measured(full.unevenness, [part.unevenness for part in parts])
@@ -240,22 +240,21 @@ def _fitted(patches: Blocks) -> _Fit:
             level = np.array([_white_variance(patches, place, units[place]) for place in places])
             used = np.ones(len(places), dtype=bool)
         variance = level * np.maximum(gain * brightness + intercept, least)
-        gain, intercept = _line(brightness[used], variance[used], count[used])
+        gain, intercept = fitted_line(brightness[used], variance[used], count[used])
     brightness, variance, weight = brightness[used], variance[used], count[used]
     if correlated:
         found = measure_in_common(patches, places, reached, spectrum, (gain, intercept))
         gain, intercept, spectrum = found.gain, found.intercept, found.spectrum
         brightness, variance, weight = found.brightness, found.variance, found.count
     variance = np.maximum(variance, 1e-300)
-    strength = (
-        np.maximum(gain * brightness + intercept, 1e-300) if correlated else variance
-    )  # points lie above the line
-    sigma = float(np.sqrt(np.average(strength, weights=weight)))
+    strength = float(np.average(variance, weights=weight))
+    if correlated:  # points lie above the line
+        strength = float(np.maximum(gain * patches.mean + intercept, 1e-300).mean())
     logarithm = np.log(variance)
     unevenness = float(
         np.sqrt(np.average(np.square(logarithm - np.average(logarithm, weights=weight)), weights=weight))
     )
-    return _Fit(sigma, gain, intercept, unevenness, whiteness, correlated, spectrum, brightness, variance)
+    return _Fit(math.sqrt(strength), gain, intercept, unevenness, whiteness, correlated, spectrum, brightness, variance)
 
 
 def _alike(brightness: Floats) -> list[NDArray[np.intp]]:
@@ -316,22 +315,6 @@ def _white_variance(patches: Blocks, place: NDArray[np.intp], units: Floats) -> 
     mid, high = (patches.energy[place][:, band].mean(1) / units for band in (MID, HIGH))
     scale = max(float(mid.mean()), 1e-300)
     return scale * crossing(*groups(mid / scale, high / scale, max(1.0, patches.independent * len(mid))))
-
-
-def _line(brightness: Floats, variance: Floats, count: Floats) -> tuple[float, float]:
-    """Return slope and intercept; points are weighted by their precision, which goes by the fitted variance."""
-    least = 1e-2 * float(variance.mean()) + _NOTHING
-    expected = np.maximum(variance, least)
-    slope = intercept = 0.0
-    for _ in range(3):
-        weight = count / np.square(expected)
-        centre = np.average(brightness, weights=weight)
-        spread = float(np.sum(weight * np.square(brightness - centre)))
-        told = np.ptp(brightness) >= _ONE_BRIGHTNESS
-        slope = float(np.sum(weight * (brightness - centre) * variance)) / spread if told else 0.0
-        intercept = float(np.average(variance, weights=weight)) - slope * float(centre)
-        expected = np.maximum(intercept + slope * brightness, least)
-    return slope, intercept
 
 
 def _measured(value: float, without: Sequence[float]) -> Measured:

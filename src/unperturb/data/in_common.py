@@ -28,7 +28,7 @@ Places = NDArray[np.intp]
 _USED: Final = (FREQUENCY > 0) & (FREQUENCY < 9)
 """Filtered noise has next to nothing above, and there texture is as strong."""
 
-_SIDES: Final = ((FREQUENCY % 2 == 0), (FREQUENCY % 2 == 1))
+_PARITIES: Final = ((FREQUENCY % 2 == 0), (FREQUENCY % 2 == 1))
 _MEASURED: Final = _USED & (FREQUENCY >= LOWEST_ENDS)
 
 _FEWEST: Final = 75
@@ -38,11 +38,17 @@ _SURE, _LIKELY = 1.2, 1.5
 _AGREE: Final = 3
 """Groups that a spectrum is taken from, and a strength, at least."""
 
-_BELOW: Final = 0.9
-"""A point below the line has this weight, and one above it the rest."""
+_EXPECTILE: Final = 0.1
+"""The weight of points above the line; those below it have the rest."""
 
 _ROUNDS: Final = 3
-_LEAST: Final = 1e-60
+
+ONE_BRIGHTNESS: Final = 1e-5
+"""Brightness that differs by less, in units of the largest value, says nothing of how noise goes with it."""
+
+_NOTHING: Final = 1e-60
+_EVEN: Final = 1e-6
+"""Groups with so much less energy than others are of patches without noise: filled in, or cut off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +88,19 @@ def measure_in_common(
     brightness = np.array([patches.mean[place].mean() for place in places])
     for _ in range(_ROUNDS):
         expected = gain * patches.mean + intercept
-        least = 0.05 * float(np.abs(expected).mean()) + _LEAST
+        least = 0.05 * float(np.abs(expected).mean()) + _NOTHING
         units = np.maximum(expected, least)
         found, scatter = _flattest(patches, places, units, spectrum)
-        shapes = found / found[:, _MEASURED].mean(1, keepdims=True)
-        sure = scatter <= max(_SURE, float(np.sort(scatter)[min(_AGREE, len(scatter)) - 1]))
-        spectrum = completed(shapes[sure].mean(0))
+        energy = found[:, _MEASURED].mean(1)
+        noisy = energy > _EVEN * energy.max()
+        known = scatter[noisy]
+        sure = noisy & (scatter <= max(_SURE, float(np.sort(known)[min(_AGREE, len(known)) - 1])))
+        spectrum = completed((found[sure] / energy[sure, None]).mean(0))
         level = (found[:, _MEASURED] / spectrum[_MEASURED]).mean(1) * spectrum.mean()
         variance = level * np.maximum(gain * brightness + intercept, least)
-        likely = scatter <= _LIKELY
+        likely = noisy & (scatter <= _LIKELY)
         used = likely if likely.sum() >= _AGREE else reached
-        gain, intercept = _lower_line(brightness[used], variance[used], count[used])
+        gain, intercept = fitted_line(brightness[used], variance[used], count[used], expectile=_EXPECTILE)
     spectrum /= spectrum.mean()
     return InCommon(gain, intercept, spectrum, brightness[used], variance[used], count[used])
 
@@ -100,39 +108,47 @@ def measure_in_common(
 def _flattest(patches: Blocks, places: list[Places], units: Floats, spectrum: Floats) -> tuple[Floats, Floats]:
     """Return the spectrum of every group where it is flattest, ``(group, 64)``, and its scatter, in units of noise's.
 
-    Patches are chosen by the energies of one side in units of what noise has there, and measured at the other.
+    Patches are chosen by their energies at one parity in units of what noise has there, and measured at the other.
     """
     weights = 1 / np.maximum(spectrum, 1e-3 * spectrum.max())
-    by = np.stack([np.where(side & _USED, weights, 0) / (side & _USED).sum() for side in _SIDES], 1)
+    by = np.stack([np.where(parity & _USED, weights, 0) / (parity & _USED).sum() for parity in _PARITIES], 1)
     flatness: NDArray[np.float32] = patches.energy @ by.astype(np.float32)
     found = np.zeros((len(places), len(FREQUENCY)))
     scatter = np.zeros(len(places))
     for number, place in enumerate(places):
         independent = max(1.0, patches.independent * len(place))
         count = int(min(len(place), max(_FEWEST, 4 * len(place) / np.sqrt(independent))))
-        for side, other in zip(_SIDES, reversed(flatness.T), strict=True):
-            told = other[place] / units[place]
+        for parity, by_other in zip(_PARITIES, reversed(flatness.T), strict=True):
+            told = by_other[place] / units[place]
             flat = place[np.argpartition(told, count - 1)[:count]]
             energy = patches.energy[flat] / units[flat, None]
-            found[number, side] = energy.mean(0)[side]
-            on = side & _MEASURED
-            alike = (energy[:, on] / np.maximum(found[number, on], _LEAST)).mean(1)
-            scatter[number] += float(alike.std()) / max(float(alike.mean()), _LEAST) * np.sqrt(on.sum() / 2) / 2
+            found[number, parity] = energy.mean(0)[parity]
+            on = parity & _MEASURED
+            alike = (energy[:, on] / np.maximum(found[number, on], _NOTHING)).mean(1)
+            scatter[number] += float(alike.std()) / max(float(alike.mean()), _NOTHING) * np.sqrt(on.sum() / 2) / 2
     return found, scatter
 
 
-def _lower_line(brightness: Floats, variance: Floats, count: Floats) -> tuple[float, float]:
-    """Return slope and intercept of the line along the lower edge; points are weighted by their precision."""
-    least = 1e-2 * float(variance.mean()) + _LEAST
+def fitted_line(brightness: Floats, variance: Floats, count: Floats, *, expectile: float = 0.5) -> tuple[float, float]:
+    """Return slope and intercept; points are weighted by their precision, which goes by the fitted variance.
+
+    Parameters
+    ----------
+    brightness, variance, count
+        ``(point,)``, and what each stands for.
+    expectile
+        The weight of points above the line, beside those below it: 0.5 is least squares, 0 the lower edge.
+    """
+    least = 1e-2 * float(variance.mean()) + _NOTHING
     expected, side = np.maximum(variance, least), np.ones(len(variance))
     slope = intercept = 0.0
-    for _ in range(12):
+    for _ in range(3 if expectile == 0.5 else 12):
         weight = count * side / np.square(expected)
         centre = np.average(brightness, weights=weight)
         spread = float(np.sum(weight * np.square(brightness - centre)))
-        told = np.ptp(brightness) >= 1e-5
+        told = np.ptp(brightness) >= ONE_BRIGHTNESS
         slope = float(np.sum(weight * (brightness - centre) * variance)) / spread if told else 0.0
         intercept = float(np.average(variance, weights=weight)) - slope * float(centre)
         line = intercept + slope * brightness
-        expected, side = np.maximum(line, least), np.where(variance > line, 1 - _BELOW, _BELOW)
+        expected, side = np.maximum(line, least), np.where(variance > line, expectile, 1 - expectile)
     return slope, intercept

@@ -13,7 +13,7 @@ LOWEST_ENDS: Final = 2
 """Frequencies below this are of gradients as well, in the flattest patches too."""
 
 _WIDTHS: Final = (0.25, 0.35, 0.5, 0.65, 0.8, 1.0, 1.3, 1.7, 2.2)
-_SIDES: Final = (2, 3, 4)
+_BOX_WIDTHS: Final = (2, 3, 4)
 
 
 def completed(spectrum: Floats) -> Floats:
@@ -65,9 +65,14 @@ def autocorrelation(spectrum: Floats) -> Floats:
     return np.array(found) / found[0]
 
 
-_WHITE: Final = _mean_of(1)
-_COMMON: Final = [*map(_gaussian, _WIDTHS), *map(_mean_of, _SIDES)]
+_UNFILTERED: Final = _mean_of(1)
+_COMMON: Final = [*map(_gaussian, _WIDTHS), *map(_mean_of, _BOX_WIDTHS)]
 _FILTERED: Final = np.stack(
-    [_filtered(axes) for common in _COMMON for axes in ((common, common), (common, _WHITE), (_WHITE, common))], 1
+    [
+        _filtered(axes)
+        for common in _COMMON
+        for axes in ((common, common), (common, _UNFILTERED), (_UNFILTERED, common))
+    ],
+    1,
 )
 """``(64, filter)``."""

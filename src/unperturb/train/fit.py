@@ -10,7 +10,8 @@
 Everything random about item i of step k comes from (seed, k, i) alone, and gradients are summed in a fixed order. So a
 run that was stopped after any step and taken up again gives the same weights, bit for bit, as one that was not; and the
 number of threads changes nothing. On a GPU a batch is drawn as a whole, from (seed, k), or in as many parts as there
-are processes, from (seed, k, part); what is learned from several times, from the number of its round.
+are processes, from (seed, k, part); what is learned from several times, from the number of its round. Of a model that
+keeps means sums there have no fixed order, and a run taken up again is the same but for rounding.
 
 On a processor each thread works through its own few items with single-threaded kernels. Kernels that share one
 operation among threads wait for the slowest of them hundreds of times a step; this way waits once.
