@@ -91,7 +91,8 @@ class NoiseCurve:
     heard
         Whether there is more of it than what values are rounded to.
     sigma
-        Standard deviation over all patches.
+        Standard deviation over all patches; where neighbours have noise in common, over those of a brightness of which
+        there are points.
     gain, read
         Of the line: variance a unit of brightness, and standard deviation at brightness 0. Where all there is is of one
         brightness, nothing is known of the gain.
@@ -247,14 +248,14 @@ def _fitted(patches: Blocks) -> _Fit:
         gain, intercept, spectrum = found.gain, found.intercept, found.spectrum
         brightness, variance, weight = found.brightness, found.variance, found.count
     variance = np.maximum(variance, 1e-300)
-    strength = float(np.average(variance, weights=weight))
-    if correlated:  # points lie above the line
-        strength = float(np.maximum(gain * patches.mean + intercept, 1e-300).mean())
+    # Where noise is not white points lie above the line; and beyond them nothing is known of it.
+    strength = np.clip(gain * brightness + intercept, 1e-300, variance) if correlated else variance
     logarithm = np.log(variance)
     unevenness = float(
         np.sqrt(np.average(np.square(logarithm - np.average(logarithm, weights=weight)), weights=weight))
     )
-    return _Fit(math.sqrt(strength), gain, intercept, unevenness, whiteness, correlated, spectrum, brightness, variance)
+    sigma = math.sqrt(float(np.average(strength, weights=weight)))
+    return _Fit(sigma, gain, intercept, unevenness, whiteness, correlated, spectrum, brightness, variance)
 
 
 def _alike(brightness: Floats) -> list[NDArray[np.intp]]:
