@@ -104,6 +104,21 @@ def test_steins_estimate_is_the_squared_error(varying):
     within(unit * sure(fixed, seen) - error(fixed(seen.values, seen.sigma), clean), 0.0)
 
 
+@pytest.mark.parametrize("step", [0.05, 0.2, 1.5])
+def test_steins_estimate_is_unbiased_however_long_its_steps(monkeypatch, step):
+    """Of the mean of both answers. Breaks: the answer to what was seen beside that divergence; one side alone."""
+    monkeypatch.setattr("unperturb.train.noisy.STEP", step)
+    clean = scene(1600)
+    seen = noisy(clean)
+
+    def wary(x: Tensor, sigma: Tensor) -> Tensor:
+        return fixed(x, sigma) * torch.cos(4 * x)  # bends within the noise
+
+    probe = step * seen.sigma * seen.normal
+    judged = (wary(seen.values + probe, seen.sigma) + wary(seen.values - probe, seen.sigma)) / 2
+    within(UNIT * sure(wary, seen) - error(judged, clean), 0.0)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, -0.2])
 def test_without_the_strength_of_the_noise_an_answer_that_does_not_move_with_it_costs_that_noise(share):
     """Mixed with what was seen it costs what it did, and a little for that. Breaks: d not taken out; nothing for d."""

@@ -50,9 +50,9 @@ from unperturb.train.objective import squared_error
 ALPHA = 0.5
 """How much of the noise `recorrupted` adds to what a denoiser sees."""
 
-STEP = 0.1
+STEP = 0.2
 """Of the probe along which `sure` differentiates, to both sides, in units of the noise. A network is made of planes:
-shorter steps tell of the one that they stay on, and teach more slowly; longer ones can be deceived."""
+shorter steps tell of the one that they stay on, and teach more slowly; longer ones show more noise than there is."""
 
 SHARE = 0.9
 """The most of the noise that `unsure` takes for going with it: beyond, hardly anything would be left to tell by."""
@@ -172,7 +172,11 @@ def recorrupted(denoise: Denoise, noisy: Noisy) -> Tensor:
 
 
 def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
-    """Return Stein's unbiased estimate of the squared error, the divergence along one random probe."""
+    """Return Stein's unbiased estimate of the squared error, the divergence along one random probe.
+
+    What is judged is the mean of two answers, to a little of the probe more and less: of that it is unbiased, however
+    long the step. An answer to what was seen itself, beside a divergence from elsewhere, could be told apart and kept.
+    """
     estimate, along = _moved(denoise, noisy)
     return _mean((estimate - noisy.values).square() - noisy.variance + 2 * along) * _unit(noisy)
 
@@ -185,13 +189,12 @@ def unsure(denoise: Denoise, noisy: Noisy) -> Tensor:
 
 
 def _moved(denoise: Denoise, noisy: Noisy) -> tuple[Tensor, Tensor]:
-    """Return an answer, and σ² ∂φ/∂y of every component along one random probe."""
+    """Return the mean of two answers, and its σ² ∂φ/∂y of every component, along one random probe."""
     probe = noisy.sigma * noisy.normal
     with torch.autocast(probe.device.type, enabled=False):  # the step is finer than half precision tells
-        estimate = denoise(noisy.values, noisy.sigma)
         ahead, back = (denoise(noisy.values + step * probe, noisy.sigma) for step in (STEP, -STEP))
     along = probe * (ahead - back) / (2 * STEP)
-    return estimate, along * (noisy.variance / noisy.sigma.square().clamp(min=1e-12))
+    return (ahead + back) / 2, along * (noisy.variance / noisy.sigma.square().clamp(min=1e-12))
 
 
 def _mean(values: Tensor) -> Tensor:
