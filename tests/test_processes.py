@@ -91,6 +91,53 @@ def test_all_processes_know_when_they_are_not_alike(tmp_path):
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["True False"] * 2
 
 
+TELLING = """
+import sys, time, torch
+from pathlib import Path
+from unperturb.train import boards
+from unperturb.train.processes import processes
+
+folder, way = Path(sys.argv[1]), sys.argv[2]
+boards.SHARED = folder / "memory"
+with processes(torch.device("cpu")) as team:
+    if way == "full" and team.rank == 1:
+        boards.os.posix_fallocate = lambda *_: (_ for _ in ()).throw(OSError("no space left"))
+    if way == "two machines":
+        object.__setattr__(team, "local_world_size", 1)
+    told = []
+    for size in (3, 50, 7, 50):  # boards are made anew where they are too small
+        mine = [torch.full((size, 2), 1.0 + team.rank), torch.arange(size, dtype=torch.float32) * 10**team.rank]
+        loss, sums = team.add(0.25 + team.rank, [part.clone() for part in mine])
+        time.sleep(0.2 * team.rank)  # one is late, the other waits
+        made = team.exchanged([*mine, torch.full((2,), float(team.rank))], [1, 0, 1])
+        time.sleep(0.2 * (team.rank == 0))  # the other goes on meanwhile
+        told.append([loss, *(part.tolist() for part in (*sums, *made))])
+        team.add(0.0, [torch.full((3 * size,), -1.0)])
+    used = bool(team.boards._sets[0])
+    torch.save((told, used, [file.name for file in boards.SHARED.glob("*")]), folder / f"{team.rank}.pt")
+"""
+
+
+@pytest.mark.parametrize(("way", "shared"), [("memory", True), ("full", False), ("two machines", False)])
+def test_processes_tell_each_other_the_same_whichever_way(way, shared, tmp_path):
+    """Breaks: one set of boards; none anew; own numbers alone; read at once; nobody asks others; files left behind."""
+    (tmp_path / "memory").mkdir()
+    script = tmp_path / "tell.py"
+    script.write_text(TELLING)
+    subprocess.run([*TWO, str(script), str(tmp_path), way], capture_output=True, timeout=120, check=True)
+    wanted = []
+    for size in (3, 50, 7, 50):
+        places = torch.arange(size, dtype=torch.float32)
+        sums = [torch.full((size, 2), 3.0), places * 11]
+        made = [torch.full((size, 2), 2.0), places, torch.ones(2)]
+        wanted.append([1.5, *(part.tolist() for part in (*sums, *made))])
+    for rank in (0, 1):
+        told, used, files = torch.load(tmp_path / f"{rank}.pt")
+        assert told == wanted
+        assert used == shared
+        assert not files
+
+
 def test_two_processes_learn_as_one_does(pictures, tmp_path):
     """One loss curve, and the same weights.
 

@@ -23,6 +23,7 @@ from torch import Tensor, distributed
 
 from unperturb.errors import ProcessLostError, TrainingError, UsageError
 from unperturb.model.machine import cores
+from unperturb.train.boards import Boards
 
 PATIENCE = timedelta(hours=6)
 """For how long others are waited for; where one ends, that is known at once."""
@@ -47,6 +48,8 @@ class Processes:
         The same among those on this machine.
     stop
         Is asked for when the launcher says so.
+    boards
+        What they tell each other by, where all are on one machine and train on processors.
     """
 
     rank: int = 0
@@ -54,6 +57,7 @@ class Processes:
     local_rank: int = 0
     local_world_size: int = 1
     stop: Stop = field(default_factory=Stop)
+    boards: Boards = field(default_factory=Boards)
 
     @property
     def leads(self) -> bool:
@@ -116,14 +120,20 @@ class Processes:
             return loss, list(tensors)
         if self.stop.asked:
             raise ProcessLostError("this process was told to end")
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        total = torch.tensor([loss], dtype=torch.float64, device=flat.device)
+        sizes = [tensor.numel() for tensor in tensors]
+        total = torch.tensor([loss], dtype=torch.float64, device=tensors[0].device)
         with _together():
-            distributed.all_reduce(flat)
+            boards = self._boards(sum(sizes), tensors[0].device)
+            if boards is None:
+                flat = torch.cat([tensor.flatten() for tensor in tensors])
+                distributed.all_reduce(flat)
+            else:
+                _write(tensors, boards[self.rank])
             distributed.all_reduce(total)
             loss = float(total)  # what goes wrong on a GPU shows here at the latest
-        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        return loss, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+        if boards is not None:
+            flat = sum(boards[2:], boards[0] + boards[1])  # in one order: all processes have the same, bit for bit
+        return loss, _parts(flat, tensors)
 
     def exchanged(self, made: Sequence[Tensor], makers: Sequence[int]) -> list[Tensor]:
         """Return tensors of which each was made by one of the processes.
@@ -132,6 +142,7 @@ class Processes:
         ----------
         made
             What all processes have of the same shapes, in the same order; only what this one has made is looked at.
+            What is returned is theirs, and stays until this process tells others something again.
         makers
             Of each the number of the process that has made it.
 
@@ -142,20 +153,32 @@ class Processes:
         """
         if self.world_size == 1:
             return list(made)
-        found = list(made)
+        theirs = [
+            [tensor for tensor, maker in zip(made, makers, strict=True) if maker == rank]
+            for rank in range(self.world_size)
+        ]
+        sizes = [sum(tensor.numel() for tensor in some) for some in theirs]
         with _together():
-            for rank in range(self.world_size):
-                theirs = [index for index, maker in enumerate(makers) if maker == rank]
-                if not theirs:
-                    continue
-                flat = torch.cat([made[index].flatten() for index in theirs])
-                distributed.broadcast(flat, rank)  # gloo's own gathering takes three times as long
-                parts = torch.split(flat, [made[index].numel() for index in theirs])
-                for index, part in zip(theirs, parts, strict=True):
-                    found[index] = part.view_as(made[index])
+            boards = self._boards(max(sizes), made[0].device)
+            if boards is None:
+                told = [torch.cat([tensor.flatten() for tensor in some]) if some else torch.empty(0) for some in theirs]
+                for rank, flat in enumerate(told):
+                    if len(flat):
+                        distributed.broadcast(flat, rank)  # gloo's own gathering takes three times as long
+            else:
+                _write(theirs[self.rank], boards[self.rank])
+                distributed.barrier()
+                told = [board[:size] for board, size in zip(boards, sizes, strict=True)]
             if made[0].is_cuda:
                 torch.cuda.synchronize(made[0].device)  # what goes wrong on a GPU shows here at the latest
-        return found
+        found = [iter(_parts(flat, some)) for flat, some in zip(told, theirs, strict=True)]
+        return [next(found[maker]) for maker in makers]
+
+    def _boards(self, size: int, device: torch.device) -> list[Tensor] | None:
+        """Return boards to tell each other by, or None where that has to go another way."""
+        if device.type != "cpu" or self.local_world_size != self.world_size:
+            return None
+        return self.boards.turn(size, self.world_size)
 
     def agreed(self, value: int, device: torch.device) -> int:
         """Return the value of the first process."""
@@ -188,6 +211,17 @@ class Processes:
         if self.world_size > 1:
             with _together():
                 distributed.barrier()
+
+
+def _write(tensors: Sequence[Tensor], board: Tensor) -> None:
+    for tensor, part in zip(tensors, _parts(board, tensors), strict=True):
+        part.copy_(tensor)
+
+
+def _parts(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return what is of each of some tensors in the numbers of all of them, in one row; in its shape."""
+    sizes = [tensor.numel() for tensor in tensors]
+    return [part.view_as(tensor) for part, tensor in zip(torch.split(flat[: sum(sizes)], sizes), tensors, strict=True)]
 
 
 @contextmanager

@@ -1,0 +1,84 @@
+"""Boards that processes of one machine read each other's numbers from: memory that all of them have in common.
+
+Sockets take four times as long: four million gradients of two processes were added up in 24 ms by gloo, in 6 this way,
+where a step of few items takes 150.
+
+Each process writes on its own board, all hear from each other once (a sum, a barrier), and read. There are two sets of
+boards, taken by turns: who writes on the first again has been heard from on the second, and so have all others, after
+they had read the first.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed
+
+SHARED = Path("/dev/shm")
+"""Where Linux keeps files that are memory."""
+
+
+class Boards:
+    """Both sets, made when they are first asked for, and anew where they are too small."""
+
+    def __init__(self) -> None:
+        self._sets: list[list[Tensor]] = [[], []]
+        self._turns = 0
+        self._possible = True
+
+    def turn(self, size: int, world_size: int) -> list[Tensor] | None:
+        """Return one board for each process, to be read until the next turn.
+
+        All processes take their turns together. None, for all of them, where there is no memory to share.
+
+        Parameters
+        ----------
+        size
+            How many numbers of float32 each has to hold; for all processes the same.
+        world_size
+            How many processes there are.
+        """
+        if not self._possible:
+            return None
+        self._turns += 1
+        place = self._turns % 2
+        if not self._sets[place] or len(self._sets[place][0]) < size:
+            made = _made(size, world_size)
+            if made is None:
+                self._possible, self._sets = False, [[], []]
+                return None
+            self._sets[place] = made
+        return [board[:size] for board in self._sets[place]]
+
+
+def _made(size: int, world_size: int) -> list[Tensor] | None:
+    """Return new boards; their files are gone by then, and the memory goes with the last process that has it."""
+    mine = _reserved(size * torch.float32.itemsize)
+    names: list[str | None] = [None] * world_size
+    distributed.all_gather_object(names, mine)
+    try:
+        found = [torch.from_file(name, shared=True, size=size, dtype=torch.float32) for name in names if name]
+    except (OSError, RuntimeError):  # another process sees other memory
+        found = []
+    seen: list[bool | None] = [None] * world_size
+    distributed.all_gather_object(seen, len(found) == world_size)
+    if mine is not None:
+        Path(mine).unlink(missing_ok=True)
+    return found if all(seen) else None
+
+
+def _reserved(size: int) -> str | None:
+    """Return a new file of so many bytes, which are there; or None."""
+    try:
+        number, name = tempfile.mkstemp(prefix="unperturb-", dir=SHARED)
+    except OSError:
+        return None
+    try:
+        os.posix_fallocate(number, 0, size)  # else there would be too little when it is written on, which is fatal
+    except (OSError, AttributeError):  # there is none on macOS
+        Path(name).unlink()
+        return None
+    finally:
+        os.close(number)
+    return name
