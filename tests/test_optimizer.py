@@ -77,6 +77,20 @@ def test_kernels_inside_take_a_step_of_stated_size():
         assert 0.6 < singular.min() <= singular.max() < 1.3
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_kernels_move_along_their_own_gradient(layout):
+    """However they lie in memory. Breaks: a direction in another order than the kernel; its sides turned round."""
+    network = build(UNetSettings(widths=(16, 24), blocks=1)).to(memory_format=layout)
+    (kernel,) = (value for name, value in network.named_parameters() if name == "middle.0.first.weight")
+    before = kernel.detach().clone()
+    torch.manual_seed(0)
+    gradients = [torch.randn_like(value) for value in network.parameters()]
+    (mine,) = (gradient for gradient, value in zip(gradients, network.parameters(), strict=True) if value is kernel)
+    wanted = orthogonalised((1.95 * mine).flatten(1)).view_as(mine)
+    Optimizer(network).step([gradient.clone() for gradient in gradients], 0.1)
+    torch.testing.assert_close(before - kernel, wanted, rtol=1e-3, atol=1e-5)
+
+
 def test_an_optimizer_restored_goes_on_the_same():
     torch.manual_seed(0)
     networks = [build(LINE.network) for _ in range(2)]

@@ -19,7 +19,8 @@ from unperturb.train.processes import Processes, processes
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FIT = ["-m", "unperturb", "fit"]
 SMALL = ["--network", "tiny", "--patch-size", "32", "--batch", "3", "--share", "1", "--precision", "float32"]
-STEADY = ["--decay", "0", "--warmup", "0", "--validate", "5"]
+AT_ONCE = ["--warmup", "0"]
+STEADY = ["--decay", "0", *AT_ONCE, "--validate", "5"]
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_two_processes_learn_as_one_does(pictures, tmp_path):
     loss = {}
     for name, launcher in (("one", [sys.executable]), ("two", TWO)):
         model = tmp_path / f"{name}.safetensors"
-        run = [*launcher, *FIT, *pictures, "--steps", "6", "--validate", "1", "-o", str(model)]
+        run = [*launcher, *FIT, *pictures, *AT_ONCE, "--steps", "6", "--validate", "1", "-o", str(model)]
         done = subprocess.run(run, capture_output=True, text=True, timeout=200, check=True)
         assert done.stdout.count("6 steps, validation") == 1, "the first process alone tells"
         loss[name] = [

@@ -71,3 +71,14 @@ def luminance_basis(channels: int) -> Tensor:
 def arranged(x: Tensor) -> Tensor:
     """Put channels last in memory, where convolutions of images are fastest."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x.contiguous()
+
+
+def lying(kernel: Tensor) -> Tensor:
+    """Return a kernel with its axes as training has them in memory, a view: of an image, channels last."""
+    return kernel.permute(0, 2, 3, 1) if kernel.ndim == 4 else kernel
+
+
+def standing(numbers: Tensor, kernel: Tensor) -> Tensor:
+    """Return numbers that go through a kernel as it lies in memory, in the shape of that kernel, a view."""
+    lies = numbers.view(lying(kernel).shape)
+    return lies.permute(0, 3, 1, 2) if lies.ndim == 4 else lies

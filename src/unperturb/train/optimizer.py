@@ -1,6 +1,7 @@
 """The optimizer: orthogonalised momentum for the kernels inside the network, Adam for its ends and vectors.
 
-A kernel W, as a matrix (channel_out, everything else), moves along the orthogonal matrix nearest to its momentum M,
+A kernel W, as a matrix (channel_out, everything else as it lies in memory), moves along the orthogonal matrix nearest
+to its momentum M,
 
     W ← W − η · √max(1, rows/columns) · U Vᵀ,        M = U S Vᵀ
 
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unperturb.model.layout import lying, standing
 from unperturb.model.machine import Map, Replayed
 from unperturb.train.processes import Processes
 
@@ -87,7 +89,7 @@ class Optimizer:
                     direction = directions[index]
                     size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
                     scale = -rate * self.inner_scale * size
-                    self.parameters[index].add_(direction.view_as(self.parameters[index]), alpha=scale)
+                    self.parameters[index].add_(standing(direction, self.parameters[index]), alpha=scale)
                 else:
                     self._adam(index, gradients[index], rate)
 
@@ -113,10 +115,10 @@ class Optimizer:
             group = groups[number]
             with torch.no_grad():
                 if makers[number] != processes.rank:
-                    return [gradients[index].flatten(1) for index in group]  # another makes it
+                    return [lying(gradients[index]).flatten(1) for index in group]  # another makes it
                 momenta = [self.momentum * self.first[index] + gradients[index] for index in group]
                 wanted = [
-                    (gradients[index] + self.momentum * momentum).flatten(1)
+                    lying(gradients[index] + self.momentum * momentum).flatten(1)
                     for index, momentum in zip(group, momenta, strict=True)
                 ]
                 return (

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, distributed
 
 from unperturb.errors import ProcessLostError, TrainingError, UsageError
+from unperturb.model.layout import lying, standing
 from unperturb.model.machine import cores
 from unperturb.train.boards import Boards
 
@@ -125,7 +126,7 @@ class Processes:
         with _together():
             boards = self._boards(sum(sizes), tensors[0].device)
             if boards is None:
-                flat = torch.cat([tensor.flatten() for tensor in tensors])
+                flat = _in_a_row(tensors)
                 distributed.all_reduce(flat)
             else:
                 _write(tensors, boards[self.rank])
@@ -161,7 +162,7 @@ class Processes:
         with _together():
             boards = self._boards(max(sizes), made[0].device)
             if boards is None:
-                told = [torch.cat([tensor.flatten() for tensor in some]) if some else torch.empty(0) for some in theirs]
+                told = [_in_a_row(some) if some else torch.empty(0) for some in theirs]
                 for rank, flat in enumerate(told):
                     if len(flat):
                         distributed.broadcast(flat, rank)  # gloo's own gathering takes three times as long
@@ -213,15 +214,20 @@ class Processes:
                 distributed.barrier()
 
 
+def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([lying(tensor).flatten() for tensor in tensors])
+
+
 def _write(tensors: Sequence[Tensor], board: Tensor) -> None:
     for tensor, part in zip(tensors, _parts(board, tensors), strict=True):
         part.copy_(tensor)
 
 
 def _parts(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return what is of each of some tensors in the numbers of all of them, in one row; in its shape."""
+    """Return what is of each of some tensors in the numbers of all of them, in a row; in its shape."""
     sizes = [tensor.numel() for tensor in tensors]
-    return [part.view_as(tensor) for part, tensor in zip(torch.split(flat[: sum(sizes)], sizes), tensors, strict=True)]
+    parts = torch.split(flat[: sum(sizes)], sizes)
+    return [standing(part, tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 @contextmanager
