@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from pictures import opened, picture
-from PIL import Image
+from PIL import Image, ImageOps
 
 from unperturb.model.checkpoint import load
 
@@ -84,6 +84,21 @@ def test_outputs_that_cannot_end_well_are_refused_before_anything_is_done(run, m
         "a_restored_png_compare.png",
         "a_restored_jpg_compare.png",
     }
+
+
+def test_before_and_after_stand_upright_side_by_side(run, model, tmp_path):
+    """Break: the picture as its pixels are stored."""
+    exif = Image.Exif()
+    exif[274] = 6
+    picture(tmp_path / "a.png", size=(40, 60))
+    with Image.open(tmp_path / "a.png") as stored:
+        stored.convert("RGB").save(tmp_path / "a.jpg", exif=exif.tobytes())
+    assert run("restore", tmp_path / "a.jpg", "--model", model, "--sigma", "5", "--compare")[0] == 0
+    with Image.open(tmp_path / "a_restored_compare.png") as pair, Image.open(tmp_path / "a.jpg") as stored:
+        seen = np.asarray(pair.convert("RGB"))
+        wanted = np.asarray(ImageOps.exif_transpose(stored))
+    np.testing.assert_array_equal(seen[:, : wanted.shape[1]], wanted)
+    assert seen.shape[1] > 2 * wanted.shape[1]
 
 
 def test_fit_never_loses_an_earlier_run(run, tmp_path):

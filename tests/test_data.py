@@ -22,10 +22,11 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from unperturb.atomic import whole
+from unperturb.data.exif import upright
 from unperturb.data.recording import Recording, check_finite, image_files, read, write
 from unperturb.errors import FileError, UsageError
 
@@ -49,6 +50,19 @@ def camera_data(orientation: int = 6) -> bytes:
     exif[271], exif[274] = "A camera", orientation
     exif[EXIF_DIRECTORY] = {EXPOSURE_TIME: 0.01, TAKEN: "2024:02:03 04:05:06"}
     return exif.tobytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_upright_as_pil_shows_them(orientation):
+    """Breaks: quarter turns to the other side; axes not exchanged."""
+    picture = Image.fromarray(np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3))
+    picture.info["exif"] = camera_data(orientation)
+    picture.getexif()[274] = orientation
+    wanted = np.asarray(ImageOps.exif_transpose(picture))
+    block = camera_data(orientation).removeprefix(b"Exif\0\0")
+    np.testing.assert_array_equal(upright(np.asarray(picture), block), wanted)
+    for none in (None, b"", b"no block"):
+        assert upright(np.asarray(picture), none).shape == (4, 6, 3)
 
 
 def again(path: Path, suffix: str | None = None) -> tuple[Recording, Path]:

@@ -11,6 +11,7 @@ from unperturb.app.observing import Looking, Seen
 from unperturb.app.outputs import Job
 from unperturb.app.writing import write
 from unperturb.atomic import make_folder
+from unperturb.data.exif import upright
 from unperturb.data.recording import Index, Recording
 from unperturb.data.signal import Signal
 from unperturb.errors import UsageError
@@ -116,12 +117,12 @@ def _range(recording: Recording | Signal) -> float:
 
 
 def side_by_side(before: Recording, after: Recording) -> Recording:
-    """Return one 8-bit picture with before on the left and after on the right; of a stack, the first plane.
+    """Return one 8-bit picture with before on the left and after on the right, upright; of a stack, the first plane.
 
     What is not 8-bit is shown between the 0.1 and 99.9 percentile of what is before.
     """
     index = next(iter(np.ndindex(before.stack_shape)))
-    pair = [recording.as_float()[index] for recording in (before, after)]
+    pair = [upright(recording.as_float()[index], before.metadata.get("exif")) for recording in (before, after)]
     if before.values.dtype != np.uint8:
         low, high = np.percentile(pair[0], (0.1, 99.9))
         pair = [(values - low) / max(high - low, 1e-12) for values in pair]

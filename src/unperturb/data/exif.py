@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -25,6 +26,16 @@ _TEXTS = {
     33432: "copyright",
 }
 _PREFIX = b"Exif\0\0"
+_DISPLAYED = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+"""Whether axes change places, and rows and columns then are turned round, by orientation."""
 
 
 def exif_from_tiff(path: Path) -> bytes | None:
@@ -60,6 +71,18 @@ def directories_of_block(block: bytes) -> dict[int, Mapping[int, Any]]:
     found = _loaded(block)
     directories = {tag: found.get_ifd(tag) for tag in (EXIF_DIRECTORY, GPS_DIRECTORY)}
     return {tag: content for tag, content in directories.items() if content}
+
+
+def upright(values: NDArray[Any], block: bytes | None) -> NDArray[Any]:
+    """Return an image ``(H, W)`` or ``(H, W, C)`` as it is displayed: turned and mirrored as its EXIF block says."""
+    try:
+        orientation = 1 if block is None else int(_loaded(block).get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, TypeError, struct.error):  # as PIL says that it is no block
+        return values
+    turned, down, right = _DISPLAYED.get(orientation, (False, False, False))
+    seen = values.swapaxes(0, 1) if turned else values
+    seen = seen[::-1] if down else seen
+    return seen[:, ::-1] if right else seen
 
 
 def append_directories(file: Path, directories: Mapping[int, Mapping[int, Any]], byteorder: str) -> None:
