@@ -275,3 +275,14 @@ def test_a_full_disk_leaves_the_old_model_and_nothing_else(tmp_path, monkeypatch
         save_model(denoiser(FULL).with_card(name="new"), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_inflation_is_read_between_the_levels_of_the_card():
+    """Over the logarithm, and not beyond the last ones. Breaks: over sigma itself; the line continued."""
+    denoiser = Denoiser(Card(UNetSettings(widths=(4, 8), blocks=1), inflation={"0.1": 1.0, "0.4": 1.02}))
+    found = denoiser.inflation(torch.tensor([[0.01], [0.1], [0.2], [0.4], [3.0]]))
+    torch.testing.assert_close(found, torch.tensor([[1.0], [1.0], [1.01], [1.02], [1.02]]))
+    assert denoiser.with_card(inflation={}).inflation(torch.tensor(0.2)) == 1
+    assert denoiser.with_card(inflation={"1.0": 1.01}).inflation(torch.tensor([0.2, 5.0])).tolist() == pytest.approx(
+        [1.01, 1.01]
+    )

@@ -310,6 +310,46 @@ def test_a_map_of_sigma_is_walked_down_pixel_by_pixel():
         assert float(draws[row].var()) == pytest.approx(sigma**2 / (1 + sigma**2), rel=0.1)
 
 
+class Inflated:
+    """The mean of a standard normal component, that asks for more noise where it starts from much."""
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return the mean."""
+        return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)
+
+    def inflation(self, sigma: Tensor) -> Tensor:
+        """Return what noise is to be multiplied by."""
+        return torch.where(sigma > 0.5, 1.5, 1.25)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("through", [lambda denoise: denoise, Tiled], ids=["plain", "tiled"])
+def test_noise_is_inflated_as_the_denoise_function_asks(method, through):
+    """By what it says of the start, all the way down, item by item. Breaks: not at all; not in tiles; one for all."""
+    y, level = torch.ones(4, 1, 8, 8), torch.tensor([0.3, 0.9, 0.3, 0.9])
+    fields = keyed_normal([(step, n) for step in range(5) for n in (0, 1)], (4, 1, 8, 8), dtype=torch.float32)
+
+    def noise(step: int, n: int) -> Tensor:
+        return fields[2 * step + n]
+
+    def more(step: int, n: int) -> Tensor:
+        return noise(step, n) * torch.tensor([1.25, 1.5, 1.25, 1.5]).view(4, 1, 1, 1)
+
+    def plain(x: Tensor, sigma: Tensor) -> Tensor:
+        return Inflated()(x, sigma)
+
+    levels = polynomial_levels(5)
+    ends = [
+        list(trajectory(Posterior(denoise, y, level), drawn, method=method, levels=levels))[-1].x
+        for denoise, drawn in ((through(Inflated()), noise), (plain, more), (plain, noise))
+    ]
+    assert torch.allclose(ends[0], ends[1], atol=1e-5)
+    assert torch.allclose(ends[0], ends[2], atol=1e-5) == (method == "flow")
+    few = Posterior(through(Inflated()), y[:2], level[:2])
+    draws = sample(few, 2, steps=3, method=method)
+    assert torch.allclose(draws[1], sample(few, range(1, 2), steps=3, method=method)[0], atol=1e-5)
+
+
 def test_a_model_that_knows_nothing_of_its_error_is_walked_without():
     assert scalar_spread(Posterior(lambda x, _: x, torch.zeros(1, 2), 1.0)) is None
     assert scalar_spread(Posterior(toy(), torch.zeros(1, 2), 1.0)) is not None

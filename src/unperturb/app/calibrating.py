@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from unperturb.atomic import make_folder
 from unperturb.data.patches import LUMINANCE, held_out_files
 from unperturb.data.recording import check_finite, files_of, read
 from unperturb.errors import FileError, ModelError, UnperturbError, UsageError
-from unperturb.infer.calibrate import Coverage, Trial, by_level, calibrate, measure, trials
+from unperturb.infer.calibrate import LITTLE, Coverage, Trial, by_level, calibrate, inflation, measure, trials
 from unperturb.infer.conformal import check_share, images_needed
 from unperturb.infer.interval import COUNTS, GUARANTEED, Calibration, Drawing, calibrations, with_calibration
 from unperturb.infer.tiled import Compute
@@ -41,6 +41,8 @@ class Request:
     model: str
     compute: Compute
     options: dict[str, Any]
+    left_out: tuple[str, ...] = ()
+    """Files of which it is known that they cannot be used."""
 
     def files(self) -> list[Path]:
         """List the images.
@@ -53,7 +55,7 @@ class Request:
         every, limit = self.options["held_out"], self.options["limit"]
         files = files_of(self.inputs) if every is None else held_out_files(self.inputs, every)
         chosen = np.linspace(0, len(files) - 1, min(limit or len(files), len(files))).round().astype(int)
-        return [files[number] for number in chosen]
+        return [files[number] for number in chosen if str(files[number]) not in self.left_out]
 
     def levels(self) -> list[float] | None:
         """Return the noise levels that were given, in the units of the files."""
@@ -107,7 +109,12 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
     denoiser = load(request.model)
     check_mean(denoiser)
     drawing = Drawing(options["n_samples"], options["steps"])
-    tried, failures = _try(request, denoiser, [drawing], [level / 255 for level in LEVELS], show)
+    shares = [level / 255 for level in LEVELS]
+    failures: list[dict[str, str]] = []
+    if _may_be_inflated(request, denoiser):
+        denoiser, failures = _inflated(request, denoiser, drawing, shares, show)
+    request = replace(request, left_out=tuple(each["input"] for each in failures))
+    tried, more = _try(request, denoiser, [drawing], shares, show)
     tried = _of_one_kind(tried)
     made = calibrate(tried, level=options["level"], confidence=options["confidence"], data=request.data)
     _say_what_is_missing(tried, made, options["level"], options["confidence"])
@@ -118,9 +125,32 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
         "images": _count(tried),
         "data": request.data,
         "calibration": [each.as_dict() for each in made],
-        "failures": failures,
+        "inflation": dict(denoiser.card.inflation),
+        "failures": failures + more,
     }
     return told, [f"{output}: calibrated on {_count(tried)} images, half widths in spreads", *_table(made)]
+
+
+def _may_be_inflated(request: Request, denoiser: Denoiser) -> bool:
+    """Whether draws may be made to lie further apart: where nothing on the card was learned from them as they lie."""
+    card = denoiser.card
+    counts = not card.network.given and request.perturbation(denoiser) is not None
+    return not (counts or card.inflation or any(not each.kind.endswith(COUNTS) for each in calibrations(card)))
+
+
+def _inflated(
+    request: Request, denoiser: Denoiser, drawing: Drawing, shares: list[float], show: Callable[..., None]
+) -> tuple[Denoiser, list[dict[str, str]]]:
+    """Return the denoiser with draws as far apart as its best guess errs on the images, and what could not be used."""
+    few = replace(drawing, n_samples=2)
+    tried = {}
+    failures: list[dict[str, str]] = []
+    for factor in (1.0, LITTLE):
+        request = replace(request, left_out=tuple(each["input"] for each in failures))
+        tried[factor], more = _try(request, denoiser.with_card(inflation={"1": factor}), [few], shares, show)
+        failures += more
+    found = inflation(tried)
+    return denoiser.with_card(inflation={str(sigma): factor for sigma, factor in found.items()}), failures
 
 
 def _of_one_kind(tried: list[Trial]) -> list[Trial]:

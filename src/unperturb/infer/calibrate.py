@@ -43,6 +43,10 @@ CROP = 192
 """Side in pixels of the middle of each image that is tried: what is near decides, and draws take long."""
 
 
+LITTLE, MOST = 1.01, 1.03
+"""An inflation to try, and the most there is."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one clean signal, perturbed and restored, says of its intervals.
@@ -59,6 +63,8 @@ class Trial:
         By statistic: the spread, on average.
     drawing
         How draws were made.
+    error, error_of_draws
+        The mean squared error of the best guess, and of a draw.
     """
 
     kind: str
@@ -66,6 +72,8 @@ class Trial:
     scores: Mapping[str, NDArray[np.float32]]
     spreads: Mapping[str, float]
     drawing: Drawing
+    error: float = 0.0
+    error_of_draws: float = 0.0
 
 
 REGION_MEANS = tuple(map(region_means, SIZES))
@@ -135,8 +143,10 @@ def trials(
             )
             posterior, first = observation.posterior, _number(name)
             draws = drawing.draw(posterior, seed=seed, items=range(first, first + len(posterior.start)))
-            scores, spreads = score(posterior, observation.to_signal(seen.wanted), draws, statistics)
-            yield Trial(kind_of(posterior), level, scores, spreads, drawing)
+            truth = observation.to_signal(seen.wanted)
+            scores, spreads = score(posterior, truth, draws, statistics)
+            errors = [float((guess - truth).square().mean()) for guess in (posterior.mean, draws)]
+            yield Trial(kind_of(posterior), level, scores, spreads, drawing, *errors)
 
 
 def by_level(sigmas: Sequence[float] | Perturbation, denoise: Denoise) -> dict[float, Perturbation]:
@@ -193,6 +203,39 @@ def score(
             scores[name] = torch.where(gap == 0, 0.0, gap / spread)[hidden].numpy()
             spreads[name] = float(spread[hidden].mean())
     return scores, spreads
+
+
+def inflation(tried: Mapping[float, Sequence[Trial]]) -> dict[float, float]:
+    """Return what noise on the way to a draw is to be multiplied by, so that draws lie as far apart as they should.
+
+    A draw that knows as much as the best guess, and no more, has twice its squared error.
+
+    Parameters
+    ----------
+    tried
+        The same trials with two inflations, 1 and a little more.
+
+    Returns
+    -------
+    dict
+        By noise level, where a line through both has twice the error. Nothing is deflated, and no more than `MOST`
+        inflated.
+    """
+    (low, few), (high, more) = ((factor, _errors_of_draws(some)) for factor, some in sorted(tried.items()))
+    found = {}
+    for sigma, error in few.items():
+        rise = (more[sigma] - error) / (high - low)
+        found[sigma] = float(np.clip(low + (2 - error) / rise, 1.0, MOST)) if rise > 0 else 1.0
+    return found
+
+
+def _errors_of_draws(tried: Sequence[Trial]) -> dict[float, float]:
+    """Return the squared error of draws in units of that of the best guess, by noise level."""
+    found: dict[float, list[tuple[float, float]]] = {}
+    for trial in tried:
+        found.setdefault(trial.sigma, []).append((trial.error_of_draws, trial.error))
+    sums = {sigma: np.sum(pairs, 0) for sigma, pairs in found.items()}
+    return {sigma: float(of_draws / of_guess) for sigma, (of_draws, of_guess) in sums.items() if of_guess > 0}
 
 
 def calibrate(

@@ -117,6 +117,11 @@ class Tiled:
         halo = margin if self.compute.halo is None else self.compute.halo
         return list(tiles(shape, size, halo, settings.multiple if settings else 1))
 
+    def inflation(self, sigma: Tensor) -> Tensor:
+        """Return what the wrapped function asks noise to be multiplied by on the way to a draw, if anything."""
+        known = getattr(self.denoise, "inflation", None)
+        return torch.ones_like(sigma) if known is None else known(sigma)
+
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return what the wrapped function says of its own error, if anything."""
         known = getattr(self.denoise, "expected_error", None)

@@ -60,6 +60,9 @@ class Card:
         where there are several ("gray", "colour").
     calibration
         How wide intervals from draws are, by what they are for; read by `unperturb.infer.calibrate`.
+    inflation
+        What noise on the way to a draw is multiplied by, 1 for an exact mean, so that draws lie as far apart as the
+        best guess errs; by noise level, in the units of the values; found by `unperturb.infer.calibrate`.
     """
 
     network: NetworkSettings
@@ -74,6 +77,7 @@ class Card:
     training: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    inflation: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values only, ready for JSON."""
@@ -180,6 +184,21 @@ class Denoiser(nn.Module):
         except UsageError:  # a card may say what no spec does
             return False
 
+    def inflation(self, sigma: Tensor) -> Tensor:
+        """Return what noise is multiplied by on the way to a draw, as the card has it; 1 where it says nothing.
+
+        Parameters
+        ----------
+        sigma
+            Noise levels of the start, of any shape, in the units of the values. Between those on the card factors are
+            interpolated over the logarithm of sigma; beyond them they stay what they are at the last.
+        """
+        if not self.card.inflation:
+            return torch.ones_like(sigma)
+        known = sorted((float(level), factor) for level, factor in self.card.inflation.items())
+        levels, factors = (torch.tensor(column, dtype=torch.float64) for column in zip(*known, strict=True))
+        return interpolated(sigma.double().clamp(min=1e-30).log(), levels.log(), factors).to(sigma)
+
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level, as the card has it from validation.
 
@@ -270,6 +289,10 @@ class Conditioned(Bound):
     def card(self) -> Card:
         """The card of the denoiser."""
         return self.denoiser.card
+
+    def inflation(self, sigma: Tensor) -> Tensor:
+        """Return what noise is multiplied by on the way to a draw, as the denoiser has it."""
+        return self.denoiser.inflation(sigma)
 
     @property
     def blind(self) -> Tensor:
