@@ -50,9 +50,10 @@ from unperturb.train.objective import squared_error
 ALPHA = 0.5
 """How much of the noise `recorrupted` adds to what a denoiser sees."""
 
-STEP = 0.2
-"""Of the probe along which `sure` differentiates, to both sides, in units of the noise. A network is made of planes:
-shorter steps tell of the one that they stay on, and teach more slowly; longer ones show more noise than there is."""
+STEP, STRIDE = 0.2, 0.35
+"""Of the probe along which is differentiated, to both sides, in units of the noise: to estimate an error, and to learn.
+A network is made of planes: shorter steps tell of the one that they stay on, and teach more slowly; longer ones show
+more noise than there is."""
 
 SHARE = 0.9
 """The most of the noise that `unsure` takes for going with it: beyond, hardly anything would be left to tell by."""
@@ -174,27 +175,37 @@ def recorrupted(denoise: Denoise, noisy: Noisy) -> Tensor:
 def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
     """Return Stein's unbiased estimate of the squared error, the divergence along one random probe.
 
-    What is judged is the mean of two answers, to a little of the probe more and less: of that it is unbiased, however
-    long the step. An answer to what was seen itself, beside a divergence from elsewhere, could be told apart and kept.
+    What is judged are two answers, to some of the probe more and less: of these it is unbiased, however long the step.
+    An answer to what was seen itself, beside a divergence from elsewhere, could be told apart and kept. Each is judged
+    by itself, which keeps down what an answer makes of noise: their mean teaches less well (`steins_estimate`).
     """
-    estimate, along = _moved(denoise, noisy)
-    return _mean((estimate - noisy.values).square() - noisy.variance + 2 * along) * _unit(noisy)
+    answers, along = _moved(denoise, noisy, STRIDE, noisy.sigma * (1 + STRIDE**2) ** 0.5)
+    far = torch.stack([(answer - noisy.values).square() for answer in answers]).mean(0)
+    return _mean(far - noisy.variance + 2 * along) * _unit(noisy)
+
+
+def steins_estimate(denoise: Denoise, noisy: Noisy) -> Tensor:
+    """Return Stein's unbiased estimate of the error of the answer to what was seen; of the mean of two close to it."""
+    answers, along = _moved(denoise, noisy, STEP, noisy.sigma)
+    return _mean((sum(answers) / 2 - noisy.values).square() - noisy.variance + 2 * along) * _unit(noisy)
 
 
 def unsure(denoise: Denoise, noisy: Noisy) -> Tensor:
     """Return the distance to what was seen, of the answer without what goes with the noise as a whole."""
-    estimate, along = _moved(denoise, noisy)
+    answers, along = _moved(denoise, noisy, STEP, noisy.sigma)
     share = (_mean(along) / noisy.level.square().clamp(min=1e-12)).clamp(-SHARE, SHARE)
-    return _mean((estimate - noisy.values).square()) * (1 + share.square()) / (1 - share).square() * _unit(noisy)
+    return (
+        _mean((sum(answers) / 2 - noisy.values).square()) * (1 + share.square()) / (1 - share).square() * _unit(noisy)
+    )
 
 
-def _moved(denoise: Denoise, noisy: Noisy) -> tuple[Tensor, Tensor]:
-    """Return the mean of two answers, and its σ² ∂φ/∂y of every component, along one random probe."""
+def _moved(denoise: Denoise, noisy: Noisy, length: float, level: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Return answers ahead and back along a random probe, and σ² ∂φ/∂y of every component, of their mean."""
     probe = noisy.sigma * noisy.normal
     with torch.autocast(probe.device.type, enabled=False):  # the step is finer than half precision tells
-        ahead, back = (denoise(noisy.values + step * probe, noisy.sigma) for step in (STEP, -STEP))
-    along = probe * (ahead - back) / (2 * STEP)
-    return (ahead + back) / 2, along * (noisy.variance / noisy.sigma.square().clamp(min=1e-12))
+        ahead, back = (denoise(noisy.values + step * probe, level) for step in (length, -length))
+    along = probe * (ahead - back) / (2 * length)
+    return [ahead, back], along * (noisy.variance / noisy.sigma.square().clamp(min=1e-12))
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from unperturb.errors import TrainingError
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.stabilise import Counting
-from unperturb.train.noisy import Noisy, sure
+from unperturb.train.noisy import Noisy, steins_estimate
 from unperturb.train.objective import FLOOR
 
 KEPT = 0.2
@@ -123,7 +123,7 @@ class Recordings:
     def _by_probes(self, denoiser: Denoiser, values: Tensor, sigma: Tensor) -> float:
         generator = torch.Generator(values.device).manual_seed(0)
         probes = [Noisy.of(values, sigma, generator, counting=self.counting) for _ in range(PROBES)]
-        return float(np.mean([float(sure(denoiser, probe)) for probe in probes]))
+        return float(np.mean([float(steins_estimate(denoiser, probe)) for probe in probes]))
 
     @property
     def noise(self) -> float:
