@@ -115,23 +115,25 @@ def test_steins_estimate_is_the_squared_error(varying):
     within(unit * steins_estimate(fixed, seen) - error(fixed(seen.values, seen.sigma), clean), 0.0)
 
 
+def wary(x: Tensor, sigma: Tensor) -> Tensor:
+    """Return an answer that bends within the noise."""
+    return fixed(x, sigma) * torch.cos(4 * x)
+
+
 @pytest.mark.parametrize("step", [0.05, 0.35, 1.5])
-def test_steins_estimate_is_unbiased_however_long_its_steps(monkeypatch, step):
+@pytest.mark.parametrize("answer", [fixed, wary])
+def test_steins_estimate_is_unbiased_however_long_its_steps(monkeypatch, answer, step):
     """Of the mean of both answers, or of each. Breaks: the answer to what was seen beside that divergence; one side."""
     monkeypatch.setattr("unperturb.train.noisy.STEP", step)
     monkeypatch.setattr("unperturb.train.noisy.STRIDE", step)
     clean = scene(1600)
     seen = noisy(clean)
-
-    def wary(x: Tensor, sigma: Tensor) -> Tensor:
-        return fixed(x, sigma) * torch.cos(4 * x)  # bends within the noise
-
     probe = step * seen.sigma * seen.normal
-    judged = (wary(seen.values + probe, seen.sigma) + wary(seen.values - probe, seen.sigma)) / 2
-    within(UNIT * steins_estimate(wary, seen) - error(judged, clean), 0.0)
+    judged = (answer(seen.values + probe, seen.sigma) + answer(seen.values - probe, seen.sigma)) / 2
+    within(UNIT * steins_estimate(answer, seen) - error(judged, clean), 0.0)
     level = seen.sigma * math.sqrt(1 + step**2)
-    each = (error(wary(seen.values + probe, level), clean) + error(wary(seen.values - probe, level), clean)) / 2
-    within(UNIT * sure(wary, seen) - each, 0.0)
+    each = [error(answer(seen.values + step, level), clean) for step in (probe, -probe)]
+    within(UNIT * sure(answer, seen) - sum(each) / 2, 0.0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, -0.2])
