@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.parity IMAGES… --test IMAGES… [--sigma 25] [--steps 1500] [--objectives sure,recorrupted]
+    python -m benchmarks.parity IMAGES… --test IMAGES… [--sigma 25] [--steps 6000] [--objectives sure,recorrupted]
 
 A small network learns from scratch from crops of the same images, in gray. Supervised training sees new noise at every
 step; all others see the noise that each image has, once and for all, and no clean value; `noise2noise` two shots.
@@ -84,7 +84,7 @@ def scored(denoiser: Denoiser, test: list[tuple[str, Array]], sigma: float) -> f
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--test", multiple=True, required=True, type=click.Path(exists=True, path_type=Path), help="To score on.")
 @click.option("--sigma", default=25.0, show_default=True, help="Noise level, of 255.")
-@click.option("--steps", default=1500, show_default=True, help="Of each training.")
+@click.option("--steps", default=6000, show_default=True, help="Of each training.")
 @click.option("--limit", default=60, show_default=True, help="Images to learn from.")
 @click.option("--objectives", default=",".join(("squared", *NOISY)), show_default=True, help="Which.")
 def main(

@@ -31,6 +31,8 @@ from unperturb.train.gains import Gains
 from unperturb.train.noisy import (
     ALPHA,
     NOISY,
+    STRIDE,
+    Denoise,
     Noisy,
     _picked,
     _two_of_four,
@@ -77,6 +79,12 @@ def error(estimate: Tensor, clean: Tensor) -> Tensor:
     return (estimate.float() - clean).square().flatten(1).mean(1)
 
 
+def judged(answer: Denoise, seen: Noisy, clean: Tensor, step: float = STRIDE) -> Tensor:
+    """Return the error of both answers that `sure` asks for, on average."""
+    probe, level = step * seen.sigma * seen.normal, seen.sigma * math.sqrt(1 + step**2)
+    return (error(answer(seen.values + probe, level), clean) + error(answer(seen.values - probe, level), clean)) / 2
+
+
 # --- Law 12: the mean over the noise is that of learning from the clean ones ------------------------------------------
 
 
@@ -112,7 +120,8 @@ def test_steins_estimate_is_the_squared_error(varying):
     sigma = torch.linspace(0.1, 0.5, 16, dtype=torch.float64).expand(len(clean), 1, 16, 16) if varying else SIGMA
     seen = noisy(clean, sigma)
     unit = seen.level.square() + FLOOR**2
-    within(unit * steins_estimate(fixed, seen) - error(fixed(seen.values, seen.sigma), clean), 0.0)
+    within(sum(steins_estimate(fixed, seen)) - error(fixed(seen.values, seen.sigma), clean), 0.0)
+    within(unit * sure(fixed, seen) - judged(fixed, seen, clean), 0.0)
 
 
 def wary(x: Tensor, sigma: Tensor) -> Tensor:
@@ -129,11 +138,9 @@ def test_steins_estimate_is_unbiased_however_long_its_steps(monkeypatch, answer,
     clean = scene(1600)
     seen = noisy(clean)
     probe = step * seen.sigma * seen.normal
-    judged = (answer(seen.values + probe, seen.sigma) + answer(seen.values - probe, seen.sigma)) / 2
-    within(UNIT * steins_estimate(answer, seen) - error(judged, clean), 0.0)
-    level = seen.sigma * math.sqrt(1 + step**2)
-    each = [error(answer(seen.values + step, level), clean) for step in (probe, -probe)]
-    within(UNIT * sure(answer, seen) - sum(each) / 2, 0.0)
+    mean = (answer(seen.values + probe, seen.sigma) + answer(seen.values - probe, seen.sigma)) / 2
+    within(sum(steins_estimate(answer, seen)) - error(mean, clean), 0.0)
+    within(UNIT * sure(answer, seen) - judged(answer, seen, clean, step), 0.0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, -0.2])
@@ -174,7 +181,8 @@ def test_steins_estimate_of_counts_is_the_squared_error():
     clean, seen = counted(2000)
     assert not seen.mirrored
     unit = seen.level.square() + FLOOR**2
-    within(unit * steins_estimate(smooth, seen) - error(smooth(seen.values, seen.sigma), clean), 0.0)
+    within(sum(steins_estimate(smooth, seen)) - error(smooth(seen.values, seen.sigma), clean), 0.0)
+    within(unit * sure(smooth, seen) - judged(smooth, seen, clean), 0.0)
 
 
 def bent(x: Tensor, _: Tensor) -> Tensor:

@@ -103,6 +103,9 @@ boards.SHARED = folder / "memory"
 with processes(torch.device("cpu")) as team:
     if way == "full" and team.rank == 1:
         boards.os.posix_fallocate = lambda *_: (_ for _ in ()).throw(OSError("no space left"))
+    if way == "apart" and team.rank == 1:
+        here = boards._is_here
+        boards._is_here = lambda name, size: here(f"{name} elsewhere", size)
     if way == "two machines":
         object.__setattr__(team, "local_world_size", 1)
     told = []
@@ -119,7 +122,9 @@ with processes(torch.device("cpu")) as team:
 """
 
 
-@pytest.mark.parametrize(("way", "shared"), [("memory", True), ("full", False), ("two machines", False)])
+@pytest.mark.parametrize(
+    ("way", "shared"), [("memory", True), ("full", False), ("apart", False), ("two machines", False)]
+)
 def test_processes_tell_each_other_the_same_whichever_way(way, shared, tmp_path):
     """Breaks: one set of boards; none anew; own numbers alone; read at once; nobody asks others; files left behind."""
     (tmp_path / "memory").mkdir()

@@ -28,7 +28,7 @@ _HOMES = {
     "unperturb.data.table_columns": ["Column"],
     "unperturb.data.tiling": ["Tile", "tiles"],
     "unperturb.errors": ["FileError", "ModelError", "SpecError", "TrainingError", "UnperturbError", "UsageError"],
-    "unperturb.infer.calibrate": ["Coverage", "Trial", "calibrate", "measure", "trials"],
+    "unperturb.infer.calibrate": ["Coverage", "Trial", "calibrate", "find_inflation", "measure", "trials"],
     "unperturb.infer.conformal": ["conformal_scale", "hoeffding_bentkus", "risk_controlled_scale"],
     "unperturb.infer.condition": ["condition", "observed_posterior"],
     "unperturb.infer.density": ["Density", "marginal", "max_entropy", "modes", "of_draws"],

@@ -18,7 +18,16 @@ from unperturb.atomic import make_folder
 from unperturb.data.patches import LUMINANCE, held_out_files
 from unperturb.data.recording import check_finite, files_of, read
 from unperturb.errors import FileError, ModelError, UnperturbError, UsageError
-from unperturb.infer.calibrate import LITTLE, Coverage, Trial, by_level, calibrate, inflation, measure, trials
+from unperturb.infer.calibrate import (
+    TRIED_INFLATION,
+    Coverage,
+    Trial,
+    by_level,
+    calibrate,
+    find_inflation,
+    measure,
+    trials,
+)
 from unperturb.infer.conformal import check_share, images_needed
 from unperturb.infer.interval import COUNTS, GUARANTEED, Calibration, Drawing, calibrations, with_calibration
 from unperturb.infer.tiled import Compute
@@ -111,11 +120,14 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
     drawing = Drawing(options["n_samples"], options["steps"])
     shares = [level / 255 for level in LEVELS]
     failures: list[dict[str, str]] = []
-    if _may_be_inflated(request, denoiser):
+    inflate = _may_be_inflated(request, denoiser)
+    if inflate:
         denoiser, failures = _inflated(request, denoiser, drawing, shares, show)
     request = replace(request, left_out=tuple(each["input"] for each in failures))
-    tried, more = _try(request, denoiser, [drawing], shares, show)
-    tried = _of_one_kind(tried)
+    tried, more = _try(request, denoiser, [drawing], shares, _part(show, 2, 3) if inflate else show)
+    tried, few = _of_one_kind(tried)
+    for kind in few:
+        click.echo(f"unperturb: too few of the images are {kind}; they are left out, see --gray", err=True)
     made = calibrate(tried, level=options["level"], confidence=options["confidence"], data=request.data)
     _say_what_is_missing(tried, made, options["level"], options["confidence"])
     make_folder(output.parent)
@@ -128,14 +140,17 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
         "inflation": dict(denoiser.card.inflation),
         "failures": failures + more,
     }
-    return told, [f"{output}: calibrated on {_count(tried)} images, half widths in spreads", *_table(made)]
+    return told, [
+        f"{output}: calibrated on {_count(tried)} images, half widths in spreads",
+        *_table(made),
+        *_of_inflation(denoiser),
+    ]
 
 
 def _may_be_inflated(request: Request, denoiser: Denoiser) -> bool:
-    """Whether draws may be made to lie further apart: where nothing on the card was learned from them as they lie."""
+    """Whether draws may be made to lie further apart: of a model of noise, where nothing was learned from them yet."""
     card = denoiser.card
-    counts = not card.network.given and request.perturbation(denoiser) is not None
-    return not (counts or card.inflation or any(not each.kind.endswith(COUNTS) for each in calibrations(card)))
+    return not (card.network.given or request.perturbation(denoiser) is not None or card.inflation or card.calibration)
 
 
 def _inflated(
@@ -145,25 +160,30 @@ def _inflated(
     few = replace(drawing, n_samples=2)
     tried = {}
     failures: list[dict[str, str]] = []
-    for factor in (1.0, LITTLE):
+    for number, factor in enumerate((1.0, TRIED_INFLATION)):
         request = replace(request, left_out=tuple(each["input"] for each in failures))
-        tried[factor], more = _try(request, denoiser.with_card(inflation={"1": factor}), [few], shares, show)
+        other = denoiser.with_card(inflation={"1": factor})
+        found, more = _try(request, other, [few], shares, _part(show, number, 3))
+        tried[factor], _ = _of_one_kind(found)
         failures += more
-    found = inflation(tried)
-    return denoiser.with_card(inflation={str(sigma): factor for sigma, factor in found.items()}), failures
+    factors = find_inflation(tried)
+    return denoiser.with_card(inflation={str(sigma): factor for sigma, factor in factors.items()}), failures
 
 
-def _of_one_kind(tried: list[Trial]) -> list[Trial]:
-    """Leave out a kind of image of which there are few beside another: a gray file or two among colour ones.
+def _part(show: Callable[..., None], number: int, count: int) -> Callable[..., None]:
+    """Return what shows how far one of so many rounds is, as a part of all."""
+    return lambda done, total, *more: show(number * total + done, count * total, *more)
 
-    They would take the place of a calibration that was made of many.
+
+def _of_one_kind(tried: list[Trial]) -> tuple[list[Trial], list[str]]:
+    """Leave out kinds of image of which there are few beside another: a gray file or two among colour ones.
+
+    They would take the place of a calibration that was made of many. The second that is returned are these kinds.
     """
     counts = Counter(trial.kind for trial in tried)
     most = max(counts.values())
     few = [kind for kind, count in counts.items() if 2 * count < most]
-    for kind in few:
-        click.echo(f"unperturb: too few of the images are {kind}; they are left out, see --gray", err=True)
-    return [trial for trial in tried if trial.kind not in few]
+    return [trial for trial in tried if trial.kind not in few], few
 
 
 def measured(request: Request, show: Callable[..., None]) -> Told:
@@ -279,6 +299,13 @@ def _table(made: Sequence[Calibration]) -> list[str]:
         f"{each.key:<36}" + "".join(f"  {sigma:.3g}: {scale:.2f}" for sigma, scale in sorted(each.scales.items()))
         for each in made
     ]
+
+
+def _of_inflation(denoiser: Denoiser) -> list[str]:
+    known = sorted((float(sigma), factor) for sigma, factor in denoiser.card.inflation.items())
+    if not known:
+        return []
+    return ["noise on the way to a draw, times" + "".join(f"  {sigma:.3g}: {factor:.3f}" for sigma, factor in known)]
 
 
 def _line(found: Coverage) -> str:

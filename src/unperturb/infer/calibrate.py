@@ -12,7 +12,7 @@ So λ is a quantile of the scores (`unperturb.infer.conformal`; scores in units 
 
 ::
 
-    made = calibrate(trials(images, denoiser, [0.02, 0.1]), level=0.9)
+    made = calibrate(trials(images, denoiser, [0.02, 0.1]), level=0.9)     # after `find_inflation`, where there is any
     for found in measure(trials(others, denoiser, [0.05]), made):
         print(found.statistic, found.measured)
     denoiser = with_calibration(denoiser, made)
@@ -43,8 +43,8 @@ CROP = 192
 """Side in pixels of the middle of each image that is tried: what is near decides, and draws take long."""
 
 
-LITTLE, MOST = 1.01, 1.03
-"""An inflation to try, and the most there is."""
+TRIED_INFLATION, MOST_INFLATION = 1.01, 1.03
+"""What to try besides none, and the most there is."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def score(
     return scores, spreads
 
 
-def inflation(tried: Mapping[float, Sequence[Trial]]) -> dict[float, float]:
+def find_inflation(tried: Mapping[float, Sequence[Trial]]) -> dict[float, float]:
     """Return what noise on the way to a draw is to be multiplied by, so that draws lie as far apart as they should.
 
     A draw that knows as much as the best guess, and no more, has twice its squared error.
@@ -218,14 +218,14 @@ def inflation(tried: Mapping[float, Sequence[Trial]]) -> dict[float, float]:
     Returns
     -------
     dict
-        By noise level, where a line through both has twice the error. Nothing is deflated, and no more than `MOST`
-        inflated.
+        By noise level, where a line through both has twice the error. Nothing is deflated, and nothing inflated more
+        than by `MOST_INFLATION`.
     """
     (low, few), (high, more) = ((factor, _errors_of_draws(some)) for factor, some in sorted(tried.items()))
     found = {}
     for sigma, error in few.items():
         rise = (more[sigma] - error) / (high - low)
-        found[sigma] = float(np.clip(low + (2 - error) / rise, 1.0, MOST)) if rise > 0 else 1.0
+        found[sigma] = float(np.clip(low + (2 - error) / rise, 1.0, MOST_INFLATION)) if rise > 0 else 1.0
     return found
 
 

@@ -109,11 +109,20 @@ class Tangent(Bound):
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level, as the denoiser within has it."""
         known = getattr(self.denoise, "expected_error", None)
-        rise = self.rise.to(sigma)  # which need not be where values are computed
-        if sigma.ndim > 1:
-            rise = rise.repeat(max(len(sigma) // len(rise), 1), *_ones(rise))
+        rise = self._rise_of(sigma)
         error = None if known is None else known((sigma / rise)[:, :1], channels)
         return None if error is None else rise.square() * error
+
+    def inflation(self, sigma: Tensor) -> Tensor:
+        """Return what noise is multiplied by on the way to a draw, as the denoiser within has it."""
+        known = getattr(self.denoise, "inflation", None)
+        found: Tensor = torch.ones_like(sigma) if known is None else known((sigma / self._rise_of(sigma))[:, :1])
+        return found
+
+    def _rise_of(self, sigma: Tensor) -> Tensor:
+        """Return the rise for each of a batch of noise levels, where these are, which may be elsewhere."""
+        rise = self.rise.to(sigma)
+        return rise.repeat(max(len(sigma) // len(rise), 1), *_ones(rise)) if sigma.ndim > 1 else rise
 
     def _repeated(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         times = count // len(self.at), *_ones(self.at)

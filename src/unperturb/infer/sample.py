@@ -270,8 +270,6 @@ def _inflation(posterior: Posterior) -> Tensor:
     """Return what noise is multiplied by, of a shape that goes with that of the start."""
     known = getattr(posterior.denoise, "inflation", None)
     found: Tensor = torch.ones(()) if known is None else known(posterior.spread_of_noise)
-    if found.ndim and len(found) < len(posterior.start):
-        found = found.repeat(len(posterior.start) // len(found), *(1,) * (found.ndim - 1))
     return found
 
 

@@ -196,7 +196,7 @@ class Denoiser(nn.Module):
         if not self.card.inflation:
             return torch.ones_like(sigma)
         known = sorted((float(level), factor) for level, factor in self.card.inflation.items())
-        levels, factors = (torch.tensor(column, dtype=torch.float64) for column in zip(*known, strict=True))
+        levels, factors = (torch.tensor(column).to(sigma.device).double() for column in zip(*known, strict=True))
         return interpolated(sigma.double().clamp(min=1e-30).log(), levels.log(), factors).to(sigma)
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
@@ -289,10 +289,6 @@ class Conditioned(Bound):
     def card(self) -> Card:
         """The card of the denoiser."""
         return self.denoiser.card
-
-    def inflation(self, sigma: Tensor) -> Tensor:
-        """Return what noise is multiplied by on the way to a draw, as the denoiser has it."""
-        return self.denoiser.inflation(sigma)
 
     @property
     def blind(self) -> Tensor:

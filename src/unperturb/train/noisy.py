@@ -11,8 +11,9 @@ same noise in it, and with squares and products meaned over all components:
     blind-spot      (φ(y without pixel i)ᵢ − yᵢ)²                  = (φ(y without pixel i)ᵢ − xᵢ)² + σ²
 
 on average over n and z, two independent standard normal draws. The first is of pairs. The second makes a pair out of
-one recording: the noises of its two halves are uncorrelated, and Gaussian, so independent. Where neighbours have noise
-in common none of the last two is true; where it is not Gaussian, none of the three before.
+one recording: the noises of its two halves are uncorrelated, and Gaussian, so independent. For the third φ is asked at
+y ± s σ z, which gives the derivative along z as well. Where neighbours have noise in common none of the last two is
+true; where it is not Gaussian, none of the three before.
 
 Noise of counting is not Gaussian, and how strong it is depends on the x that nobody has. Of it there are forms of their
 own, which need gain, offset and read noise alone (`model.stabilise.Counting`):
@@ -175,7 +176,8 @@ def recorrupted(denoise: Denoise, noisy: Noisy) -> Tensor:
 def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
     """Return Stein's unbiased estimate of the squared error, the divergence along one random probe.
 
-    What is judged are two answers, to some of the probe more and less: of these it is unbiased, however long the step.
+    What is judged are two answers, to some of the probe more and less: of these it is unbiased, however long the step,
+    where noise is Gaussian.
     An answer to what was seen itself, beside a divergence from elsewhere, could be told apart and kept. Each is judged
     by itself, which keeps down what an answer makes of noise: their mean teaches less well (`steins_estimate`).
     """
@@ -184,10 +186,14 @@ def sure(denoise: Denoise, noisy: Noisy) -> Tensor:
     return _mean(far - noisy.variance + 2 * along) * _unit(noisy)
 
 
-def steins_estimate(denoise: Denoise, noisy: Noisy) -> Tensor:
-    """Return Stein's unbiased estimate of the error of the answer to what was seen; of the mean of two close to it."""
+def steins_estimate(denoise: Denoise, noisy: Noisy) -> tuple[Tensor, Tensor]:
+    """Return Stein's unbiased estimate of the squared error of the answer to what was seen, in two parts to be added.
+
+    The distance to what was seen, and what goes with the strength of the noise: ``(batch,)``, both of the mean of two
+    answers close by.
+    """
     answers, along = _moved(denoise, noisy, STEP, noisy.sigma)
-    return _mean((sum(answers) / 2 - noisy.values).square() - noisy.variance + 2 * along) * _unit(noisy)
+    return _mean((sum(answers) / 2 - noisy.values).square()), _mean(2 * along - noisy.variance)
 
 
 def unsure(denoise: Denoise, noisy: Noisy) -> Tensor:

@@ -124,7 +124,7 @@ class Processes:
         sizes = [tensor.numel() for tensor in tensors]
         total = torch.tensor([loss], dtype=torch.float64, device=tensors[0].device)
         with _together():
-            boards = self._boards(sum(sizes), tensors[0].device)
+            boards = self._boards(sum(sizes), tensors)
             if boards is None:
                 flat = _in_a_row(tensors)
                 distributed.all_reduce(flat)
@@ -160,7 +160,7 @@ class Processes:
         ]
         sizes = [sum(tensor.numel() for tensor in some) for some in theirs]
         with _together():
-            boards = self._boards(max(sizes), made[0].device)
+            boards = self._boards(max(sizes), made)
             if boards is None:
                 told = [_in_a_row(some) if some else torch.empty(0) for some in theirs]
                 for rank, flat in enumerate(told):
@@ -175,9 +175,11 @@ class Processes:
         found = [iter(_parts(flat, some)) for flat, some in zip(told, theirs, strict=True)]
         return [next(found[maker]) for maker in makers]
 
-    def _boards(self, size: int, device: torch.device) -> list[Tensor] | None:
+    def _boards(self, size: int, tensors: Sequence[Tensor]) -> list[Tensor] | None:
         """Return boards to tell each other by, or None where that has to go another way."""
-        if device.type != "cpu" or self.local_world_size != self.world_size:
+        if self.local_world_size != self.world_size or any(
+            tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors
+        ):
             return None
         return self.boards.turn(size, self.world_size)
 

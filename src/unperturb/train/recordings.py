@@ -17,7 +17,6 @@ from unperturb.errors import TrainingError
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.stabilise import Counting
 from unperturb.train.noisy import Noisy, steins_estimate
-from unperturb.train.objective import FLOOR
 
 KEPT = 0.2
 """Share of the rows of a recording that is kept for the estimate."""
@@ -114,16 +113,17 @@ class Recordings:
                 again = torch.from_numpy(self.again[index][kept]).to(device)
                 found.append([float((denoiser(values, sigma) - again).square().mean()) - variance] * 3)
             else:
-                error = self._by_probes(denoiser, values, sigma) * (variance + FLOOR**2)
-                # Of Stein's estimate, what goes with the variance; the rest is the distance to what was seen.
-                rest = float((denoiser(values, sigma) - values).square().mean())
-                found.append([error, *(rest + share * (error - rest) for share in (1 - DOUBT, 1 + DOUBT))])
+                distance, rest = self._by_probes(denoiser, values, sigma)
+                found.append([distance + share * rest for share in (1, 1 - DOUBT, 1 + DOUBT)])
         return Estimate(*np.mean(found, 0).tolist())
 
-    def _by_probes(self, denoiser: Denoiser, values: Tensor, sigma: Tensor) -> float:
+    def _by_probes(self, denoiser: Denoiser, values: Tensor, sigma: Tensor) -> tuple[float, float]:
+        """Return the distance to what was seen, and what of the estimate goes with the variance of the noise."""
         generator = torch.Generator(values.device).manual_seed(0)
         probes = [Noisy.of(values, sigma, generator, counting=self.counting) for _ in range(PROBES)]
-        return float(np.mean([float(steins_estimate(denoiser, probe)) for probe in probes]))
+        parts = [[float(part) for part in steins_estimate(denoiser, probe)] for probe in probes]
+        distance, rest = np.mean(parts, 0).tolist()
+        return distance, rest
 
     @property
     def noise(self) -> float:
