@@ -207,17 +207,25 @@ def test_a_tangent_is_a_denoise_function_of_values(channels):
 
 
 def test_a_tangent_on_a_gpu_tells_of_levels_that_are_not_there():
-    """Seen by tensors that stand for those of a GPU, where there is none."""
+    """Seen by tensors that stand for those of a GPU, where there is none. Break: inflation by the noise of values."""
 
     class Knowing:
         def expected_error(self, sigma: torch.Tensor, channels: int) -> torch.Tensor:  # noqa: ARG002
             return sigma**2
+
+        def inflation(self, sigma: torch.Tensor) -> torch.Tensor:
+            return 1 + sigma
 
     with FakeTensorMode():
         there = torch.ones(2, 1, 4, 4, device="cuda")
         tangent = Tangent(Knowing(), there, there, there)
         for level in (torch.ones(()), torch.ones(4, 1, 4, 4)):
             assert tangent.expected_error(level, 1).device.type == "cpu"
+            assert tangent.inflation(level).device.type == "cpu"
+    at, rise = torch.ones(2, 3, 4, 4), torch.tensor([2.0, 4.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    found = Tangent(Knowing(), at, at, rise).inflation(torch.full((4, 1, 4, 4), 0.8))
+    torch.testing.assert_close(found[:, 0, 0, 0], torch.tensor([1.4, 1.2, 1.4, 1.2]))
+    assert found.shape == (4, 1, 4, 4)
 
 
 def test_tiles_of_counts_are_the_whole(natural, photograph):
