@@ -26,6 +26,7 @@ class Boards:
         self._sets: list[list[Tensor]] = [[], []]
         self._turns = 0
         self._possible = True
+        self._total = torch.empty(0)
 
     def turn(self, size: int, world_size: int) -> list[Tensor] | None:
         """Return one board for each process, to be read until the next turn.
@@ -50,6 +51,18 @@ class Boards:
                 return None
             self._sets[place] = made
         return [board[:size] for board in self._sets[place]]
+
+    def sum(self, boards: list[Tensor]) -> Tensor:
+        """Return the sum of boards, in one order, so that all processes have the same, bit for bit.
+
+        Memory for it is taken once: to have so much anew costs as long as to add.
+        """
+        if len(self._total) != len(boards[0]):
+            self._total = torch.empty_like(boards[0])
+        torch.add(boards[0], boards[1], out=self._total)
+        for board in boards[2:]:
+            self._total += board
+        return self._total
 
 
 def _made(size: int, world_size: int) -> list[Tensor] | None:

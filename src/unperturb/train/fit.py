@@ -218,9 +218,10 @@ def _check_finite(loss: Tensor, step: int, items: range) -> None:
 
 def _clip(gradients: list[Tensor], largest: float) -> float:
     """Scale gradients in place so that their joint norm is at most `largest`; return the norm before."""
-    norm = torch.stack(torch._foreach_norm(gradients)).norm()
-    torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
-    return float(norm)
+    norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
+    if norm > largest:  # seldom; to scale by one takes as long as to find the norm
+        torch._foreach_mul_(gradients, largest / norm)
+    return norm
 
 
 @torch.no_grad()

@@ -85,7 +85,7 @@ class Optimizer:
         def update(index: int) -> None:
             with torch.no_grad():  # threads have a mode of their own
                 if self.inner[index]:
-                    self.first[index].mul_(self.momentum).add_(gradients[index])
+                    torch.add(gradients[index], self.first[index], alpha=self.momentum, out=self.first[index])
                     direction = directions[index]
                     size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
                     scale = -rate * self.inner_scale * size
@@ -116,9 +116,9 @@ class Optimizer:
             with torch.no_grad():
                 if makers[number] != processes.rank:
                     return [lying(gradients[index]).flatten(1) for index in group]  # another makes it
-                momenta = [self.momentum * self.first[index] + gradients[index] for index in group]
+                momenta = [torch.add(gradients[index], self.first[index], alpha=self.momentum) for index in group]
                 wanted = [
-                    lying(gradients[index] + self.momentum * momentum).flatten(1)
+                    lying(torch.add(gradients[index], momentum, alpha=self.momentum)).flatten(1)
                     for index, momentum in zip(group, momenta, strict=True)
                 ]
                 return (

@@ -110,7 +110,7 @@ class Processes:
         return batch // self.world_size
 
     def add(self, loss: float, tensors: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
-        """Return the sums over all processes, of a loss and of tensors.
+        """Return the sums over all processes, of a loss and of tensors; they stay until this is asked for again.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class Processes:
             distributed.all_reduce(total)
             loss = float(total)  # what goes wrong on a GPU shows here at the latest
         if boards is not None:
-            flat = sum(boards[2:], boards[0] + boards[1])  # in one order: all processes have the same, bit for bit
+            flat = self.boards.sum(boards)
         return loss, _parts(flat, tensors)
 
     def exchanged(self, made: Sequence[Tensor], makers: Sequence[int]) -> list[Tensor]:
