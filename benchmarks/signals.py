@@ -27,7 +27,7 @@ from unperturb.infer.statistic import PIXEL
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
 
-Samples = NDArray[np.float32]
+Samples = NDArray[np.floating[Any]]
 Gaps = NDArray[np.bool_]
 
 WINDOW = 2048

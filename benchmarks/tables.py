@@ -156,8 +156,9 @@ def run(name: str, table: Table, ways: Sequence[str], methods: Sequence[str], ma
 
 
 def _figures(truth: Rows, seen: Rows, made: Found, numbers: list[int]) -> tuple[float, Any, Any, Any]:
-    gone = np.isnan(seen) & ~np.isnan(truth)
-    scale = np.broadcast_to(np.maximum(np.nanmax(seen, 0) - np.nanmin(seen, 0), 1e-12), truth.shape)[gone]
+    reach = np.nanmax(seen, 0) - np.nanmin(seen, 0)
+    gone = np.isnan(seen) & ~np.isnan(truth) & (reach > 0)  # a column that has but one value left has no units
+    scale = np.broadcast_to(reach, truth.shape)[gone]
     wanted = truth[gone]
     rmse = float(np.sqrt(np.mean(((made.best[:, numbers][gone] - wanted) / scale) ** 2)))
     crps = covered = within = None

@@ -87,3 +87,9 @@ def test_a_constant_column_stays_and_what_makes_no_sense_is_refused():
         quick(noise=0.0).fit(values)
     with pytest.raises(ValueError, match="NaN"):
         fitted.transform(np.full((1, 5), np.nan))
+
+
+def test_noise_may_be_a_number_of_numpys():
+    """As a search over a grid gives it. Break: its name goes into the spec."""
+    found = GridSearchCV(quick(), {"noise": np.linspace(0.3, 0.6, 2)}, cv=2).fit(rows(40))
+    assert found.best_params_["noise"] in (0.3, 0.6)

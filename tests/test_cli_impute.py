@@ -143,6 +143,38 @@ def test_an_output_that_is_no_table_is_refused_before_anything_is_learned(table,
     assert not (tmp_path / "filled.xlsx").exists()
 
 
+def test_a_header_that_was_not_found_is_told(tmp_path, capsys):
+    """Break: it is taken for a row in silence."""
+    source = tmp_path / "a.csv"
+    source.write_text("id,1.5,2\n" + "".join(f"{number},{number % 3},{number % 5}\n" for number in range(9)))
+    assert run("impute", source, "-o", tmp_path / "b.csv") == 0
+    assert "seems to have no header" in capsys.readouterr().err
+    assert run("impute", source, "-o", tmp_path / "b.csv", "--overwrite", "--no-header") == 0
+    assert "header" not in capsys.readouterr().err
+
+
+def test_new_rows_without_any_value_of_a_column_come_with_a_report(table, tmp_path):
+    """Breaks: the report looks for the least of no values; a mark that was learned with is forgotten."""
+    assert run("impute", table, "-o", tmp_path / "a.csv", "--keep", "name", "--mark", "-999",
+               "--save-model", tmp_path / "m.safetensors") == 0  # fmt: skip
+    new = tmp_path / "new.csv"
+    new.write_text("name,weight,legs,farm,sound\ncow 1,,-999,north,yes\n")
+    assert run("impute", new, "-o", tmp_path / "b.csv", "--model", tmp_path / "m.safetensors", "--keep", "name",
+               "--draws", 2) == 0  # fmt: skip
+    row = lines(tmp_path / "b.csv")[1]
+    assert re.fullmatch(r"\d+\.\d\d", row[1])
+    assert row[2] in "234"
+    assert (tmp_path / "b_report.html").is_file()
+
+
+def test_no_file_is_written_twice(table, tmp_path, capsys):
+    """Break: the model in place of the table."""
+    both = tmp_path / "a.csv"
+    assert run("impute", table, "-o", both, "--save-model", both) == 2
+    assert "would be written twice" in capsys.readouterr().err
+    assert not both.exists()
+
+
 def test_progress_says_what_is_left_once_it_knows(capsys, monkeypatch):
     """Break: nothing left, before anything was done."""
     from unperturb.app import progress

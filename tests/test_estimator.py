@@ -136,6 +136,50 @@ def test_new_frames_may_lack_a_category():
         imputer.transform(new)
 
 
+def test_one_new_row_may_lack_what_is_no_number():
+    """Breaks: pandas takes a cell of nothing for a number; it takes it for anything else than one."""
+    frame = pd.DataFrame({"a": np.linspace(-2, 2, 40), "c": ["p", "q"] * 20, "n": [1, 2] * 20, "t": [True, False] * 20})
+    imputer = quick().fit(frame)
+    for nothing in (None, np.nan):
+        found = imputer.transform(pd.DataFrame([{"a": 1.0, "c": nothing, "n": nothing, "t": nothing}]))
+        assert found["c"].iloc[0] in ("p", "q")
+        assert found["n"].iloc[0] in (1, 2)
+        assert found["t"].iloc[0] in (True, False)
+    numbers = quick().fit(frame[["a", "n"]])
+    assert np.isfinite(numbers.transform(pd.DataFrame([{"a": 1.0, "n": None}]))).all()
+
+
+def test_a_mark_is_one_in_frames_as_well():
+    """Breaks: it stays in the frame; codes of categories are compared with it; NaN beside it is refused."""
+    frame = pd.DataFrame({"n": np.where(np.arange(40) < 5, 0.0, 7.0 + np.arange(40)), "c": ["p", "q"] * 20})
+    frame.loc[6, "n"] = np.nan
+    imputer = quick(missing_values=0).fit(frame)
+    assert imputer.model_.rows[:, 1].isfinite().all()
+    assert (imputer.transform(frame)["n"] > 1).all()
+    values = rows()
+    values[0, 0], values[1, 1] = -999, np.nan
+    found = quick(missing_values=-999).fit_transform(values)
+    assert np.isfinite(found).all()
+    assert (found > -900).all()
+
+
+def test_empty_columns_of_frames_are_left_out_or_zeros():
+    """Break: they stay, and names say that they do not."""
+    frame = mixed().assign(nothing=np.nan)
+    imputer = quick().set_output(transform="pandas").fit(frame)
+    assert list(imputer.transform(frame).columns) == list(imputer.get_feature_names_out()) == list(mixed().columns)
+    kept = quick(keep_empty_features=True).fit(frame).transform(frame)
+    assert (kept["nothing"] == 0).all()
+
+
+def test_a_frame_may_hold_no_number():
+    """Break: of no numbers no shape is found out."""
+    frame = pd.DataFrame({"p": ["a", "b", None] * 8, "q": ["u", "v", "u"] * 8})
+    imputer = quick().fit(frame)
+    assert set(imputer.transform(frame)["p"]) == {"a", "b"}
+    assert not imputer.sample_posterior(frame, 1)[0].isna().to_numpy().any()
+
+
 def test_frames_of_other_columns_are_refused():
     frame = mixed()
     imputer = quick().fit(frame)

@@ -124,6 +124,14 @@ def test_a_table_and_a_report_say_how_sure_it_is(folder, tmp_path):
         assert 0.001 < std[gaps].mean() / truth[channel].std() < 1
 
 
+def test_two_results_do_not_go_to_one_file(folder, tmp_path):
+    """Break: a format is found to be said twice that nobody has said."""
+    code, _, err = called("uncertainty", folder / "gappy.npy", "-o", tmp_path / "sure.csv", "--missing", "nan",
+                          "--model", folder / "gaps.safetensors")  # fmt: skip
+    assert code == 2
+    assert "give a folder" in err
+
+
 def test_models_and_files_have_to_fit(folder, tmp_path):
     """One sentence, and nothing written."""
     for arguments, words in (
@@ -196,8 +204,50 @@ def test_stretches_hold_no_gap_and_keep_a_part_aside(tmp_path):
     assert half.key != material.key
     with pytest.raises(TrainingError, match="no stretch"):
         material.at_least(5000)
+    assert kept.values[0].tolist() == material.values[2].tolist()  # the eleventh of twenty parts
     assert material.pieces(3, 100)[0].shape == (100,)
     assert SIDES[-1] <= material.largest
+
+
+def test_what_is_held_out_is_where_there_is_something(tmp_path):
+    """Break: the middle, though it is a gap."""
+    values = waves(6000)[:1]
+    values[0, 2990:3260] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    kept = open_stretches([tmp_path / "a.npy"]).of(held_out=True)
+    assert list(map(len, kept.values)) == [290]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_a_signal_far_from_zero_is_heard_in_all_its_digits(folder, tmp_path, dtype):
+    """Breaks: 32 bits before the offset is taken off, or after it is put back; seven digits in the table."""
+    wave = np.round(waves(2000, seed=3)[0].astype(np.float64) * 1e4)
+    gone = np.zeros(2000, bool)  # truth values are as good as numbers for marks
+    gone[800:830] = True
+    missing = tmp_path / "gone.npy"
+    np.save(missing, gone)
+    found = []
+    for offset in (0, 10**12):
+        np.save(tmp_path / "far.npy", (wave + offset).astype(dtype))
+        asked = (tmp_path / "far.npy", "--missing", missing, "--model", folder / "gaps.safetensors", "--overwrite")
+        run("restore", *asked, "-o", tmp_path / "filled.npy")
+        run("uncertainty", *asked, "-o", tmp_path, "--n-samples", 2, "--steps", 2)
+        table = list(csv.DictReader((tmp_path / "far_uncertainty.csv").read_text().splitlines()))
+        found.append(
+            (np.load(tmp_path / "filled.npy") - offset, [float(row["channel 1 best"]) - offset for row in table])
+        )
+    (near, sure), (far, surely) = found
+    assert np.abs(near - far).max() <= 1
+    assert np.abs(np.array(sure) - surely).max() <= 1
+
+
+def test_what_is_learned_from_is_not_replaced(folder, tmp_path):
+    """Break: --overwrite is taken at its word."""
+    source = tmp_path / "a.npy"
+    source.write_bytes((folder / "waves.npy").read_bytes())
+    code, _, err = called("fit", source, "-o", source, "--overwrite", "--network", "tiny", "--steps", 2)
+    assert (code, source.read_bytes()) == (2, (folder / "waves.npy").read_bytes())
+    assert "would be replaced" in err
 
 
 def test_a_model_of_signals_is_calibrated_as_it_is_made(folder):

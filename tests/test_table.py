@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unperturb.data.table import read_table, table_of, write_table
+from unperturb.data.table_match import matched
 from unperturb.data.table_text import text_bytes
 from unperturb.errors import FileError, UnperturbError, UsageError
 
@@ -150,12 +151,24 @@ def test_dates_and_what_is_to_be_kept_are_carried_through(table, tmp_path):
         ("M,yes\nF,no\nM,no\n", False),
         (",a\nr1,1\nr2,2\n", True),
         ("a,b,\n1,2,\n", True),
-        ("a,a\nx,1\n", False),
+        ("a,a\nx,y\n", False),
+        ("a,,c\n1,2,x\n3,4,y\n", True),
+        ("country,2019,2020\nA,1,2\nB,3,4\n", True),
+        ("id,0,1\n7,1.5,2\n8,3,4\n", True),
+        ("id1,3,4\nid2,5,7\n", False),
+        ("A,2019,2020\nA,1,2\nB,3,4\n", False),
+        ("id,1.5,2\n7,3,4\n", False),
     ],
 )
 def test_a_header_is_found_out(table, text, header):
-    """Breaks: no look for columns of numbers, nor for names below; an empty name, and a ``?`` below, as any other."""
+    """Breaks: no look at columns of numbers, nor at what is below; empty names as others; no number above, or any."""
     assert (table(text).text.header is not None) == header
+
+
+def test_names_that_are_twice_above_numbers_are_refused(table):
+    """Break: the header is taken for a row, and every column for categories."""
+    with pytest.raises(FileError, match="two columns have the name 'a'"):
+        table("a,a,c\n1,2,3\n4,5,6\n")
 
 
 def test_a_table_without_header_counts_its_columns(table, tmp_path):
@@ -572,3 +585,62 @@ def test_real_tables(name, tmp_path):
     ]
     assert sum(old != new for old, new in pairs) == found.missing.sum() == (1605 if name == "horse-colic" else 0)
     assert {(old, new) for old, new in pairs if old != new} <= {("?", "4"), ("?", "4.00")}
+
+
+# New rows of columns that are known
+
+
+def again(table, learned, new):
+    """Return new rows with their columns as those of a table that was learned."""
+    return matched(table(new, "new.csv"), table(learned).columns)
+
+
+@pytest.mark.parametrize(
+    ("learned", "new", "filling", "row"),
+    [
+        ("s,b\n12000000,1\n12000001,2\n", "s,b\n,3\n", 12000000.6, "12000001,3"),
+        ("s,b\n0.25,1\n0.50,2\n", "s,b\n,3\n", 0.3181, "0.32,3"),
+        ("s,b\n1,1\n2,2\n", "s,b\n-,3\n", 2.0, "2,3"),
+    ],
+)
+def test_a_column_without_values_is_filled_as_it_was_learned(table, tmp_path, learned, new, filling, row):
+    """Breaks: decimals of the new rows alone; a mark among numbers is a category where there are no numbers."""
+    found = again(table, learned, new)
+    assert written(found.filled(np.array([[filling, 0.0]])), tmp_path).decode().splitlines()[1] == row
+
+
+def test_truth_values_are_the_same_in_large_and_small_letters(table):
+    """Break: compared letter by letter."""
+    found = again(table, "x,n\nTrue,1\nfalse,2\n", "x,n\nTRUE,1\nTRUE,2\n")
+    assert found.columns[0].categories == ("false", "True")
+    assert list(found.values[:, 0]) == [1, 1]
+
+
+def test_an_empty_column_that_is_not_known_is_carried(table):
+    """Break: it is refused, though dates were there when the table was learned."""
+    found = again(table, "d,x\n2020-01-01,1\n2020-01-02,2\n", "d,x\n,1\n,2\n")
+    assert (kinds(found), found.kept) == (["integer"], ("d",))
+
+
+def test_the_word_among_numbers_is_named(table):
+    """Break: the first of all cells is."""
+    with pytest.raises(UsageError, match="'hello'"):
+        again(table, "x,n\n1,1\n2,2\n", "x,n\n2.0,1\nhello,2\n")
+
+
+def test_numbers_far_from_zero_keep_what_they_differ_in(table, tmp_path):
+    """Break: seven digits whatever they are."""
+    found = table("x,n\n1.700000001e9,1\n1.700000029e9,2\n,3\n")
+    assert (
+        float(written(found.filled(np.full((3, 2), 1.700000015e9)), tmp_path).split()[-1].split(b",")[0])
+        == 1.700000015e9
+    )
+
+
+def test_an_empty_column_of_exact_numbers_is_filled_in_parquet(tmp_path):
+    """Break: floats, which the schema does not take."""
+    arrow = pa.table({"x": pa.array([None, None], pa.decimal128(9, 2)), "n": [1, 2]})
+    pq.write_table(arrow, tmp_path / "a.parquet")
+    found = read_table(tmp_path / "a.parquet")
+    write_table(found.filled(np.array([[1.239, 0], [2, 0]])), tmp_path / "b.parquet")
+    assert pq.read_table(tmp_path / "b.parquet")["x"].to_pylist() == [Decimal("1.24"), Decimal("2.00")]

@@ -113,7 +113,7 @@ class DenoisingAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.scale_ = np.where(deviation > 1e-12 * np.abs(self.mean_), np.where(deviation > 0, deviation, 1.0), 1.0)
         rows = self._standardised(values)
         settings = FitSettings(
-            f"gaussian:sigma=0..{self.noise!r}",
+            f"gaussian:sigma=0..{float(self.noise)!r}",
             VectorNetSettings(features=values.shape[1], width=self.n_components, layers=self.n_layers),
             steps=self.max_steps, batch=2, share=1, rate=self.learning_rate, warmup=min(50, self.max_steps),
             decay=0.6, average=0.99, seed=int(check_random_state(self.random_state).randint(2**31 - 1)),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.app.imputing import Learning, learn_rows
-from unperturb.data.table import Table, table_of
+from unperturb.data.table import MARKS, Table, table_of
 from unperturb.data.table_match import matched
 from unperturb.errors import UsageError
 from unperturb.infer.impute import best, bounds, draws
@@ -45,11 +45,11 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
     max_steps
         The most steps that each is trained for; None for as many as suit the number of rows.
     missing_values
-        What marks a missing cell beside NaN: a number.
+        What marks a missing cell beside NaN: a number. Of a category it is one by its text.
     add_indicator
         Whether to add columns that say where something was missing (arrays of numbers only).
     keep_empty_features
-        Whether columns of which nothing was observed in `fit` are kept, as zeros, or left out.
+        Whether columns of which nothing was observed in `fit` are kept, with zeros where still nothing is, or left out.
     random_state
         Of everything random.
     n_jobs
@@ -190,7 +190,7 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = bool(np.isnan(self.missing_values))
+        tags.input_tags.allow_nan = True
         return tags
 
     def _read(self, X: Any, *, reset: bool) -> tuple[Rows, Table | None]:  # noqa: N803
@@ -204,18 +204,16 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
             if self.add_indicator:
                 raise UsageError("add_indicator is for arrays of numbers; this frame has other columns")
             validate_data(self, X, reset=reset, skip_check_array=True)
-            table = table_of(X)
+            marks = () if np.isnan(self.missing_values) else (repr(float(self.missing_values)),)
+            table = table_of(X, marks=(*MARKS, *marks))
             if table.kept:
                 raise UsageError(f"columns of dates and the like cannot be imputed; leave out {', '.join(table.kept)}")
             table = table if learned is None else matched(table, learned)
-            values = table.values.copy()
-        else:
-            table = None
-            finite = "allow-nan" if np.isnan(self.missing_values) else True
-            values = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=finite)
+            return table.values.copy(), table
+        values = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
         if not np.isnan(self.missing_values):
             values = np.where(values == self.missing_values, np.nan, values)
-        return np.asarray(values, dtype=np.float64), table
+        return np.asarray(values, dtype=np.float64), None
 
     def _known(self, values: Rows) -> Rows:
         """Return rows as the model takes them: a category that it has not learned says nothing to it."""
@@ -227,10 +225,10 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         """Return filled rows in the kind that they came in."""
         whole = np.where(np.isnan(values), filled, values)
         empty = np.setdiff1d(np.arange(values.shape[1]), self._kept)
-        if table is not None:
-            whole[:, empty] = np.nan
-            return table.filled(whole).frame()
         whole[:, empty] = np.where(np.isnan(values[:, empty]), 0.0, values[:, empty])
+        if table is not None:
+            frame = table.filled(whole).frame()
+            return frame if self.keep_empty_features else frame.iloc[:, self._kept]
         kept = whole if self.keep_empty_features else whole[:, self._kept]
         if self._indicator is None:
             return kept
@@ -238,8 +236,9 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
 
 
 def _is_mixed(X: Any) -> bool:  # noqa: N803
-    """Whether it is a pandas frame with columns that are not numbers."""
+    """Whether it is a pandas frame with columns that are not numbers; where nothing is observed, there may be any."""
     dtypes = getattr(X, "dtypes", None)
     if dtypes is None or not hasattr(X, "columns"):
         return False
-    return any(getattr(kind, "kind", "O") not in "iuf" for kind in dtypes)
+    others = [place for place, kind in enumerate(dtypes) if getattr(kind, "kind", "O") not in "iuf"]
+    return any(X.iloc[:, place].notna().any() for place in others)

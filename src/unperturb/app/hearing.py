@@ -15,6 +15,7 @@ from unperturb.app.outputs import Job
 from unperturb.app.report import Section, page
 from unperturb.app.traces import LEGEND, Trace, first_trace, named
 from unperturb.atomic import make_folder, whole
+from unperturb.data.digits import digits_of
 from unperturb.data.signal import Signal
 from unperturb.errors import ModelError
 from unperturb.infer.interval import Calibration, Drawing, find_calibration, kind_of, level_of, pixel_spread
@@ -22,7 +23,7 @@ from unperturb.infer.posterior import Posterior
 from unperturb.infer.statistic import PIXEL
 from unperturb.model.denoiser import Denoiser
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating[Any]]
 
 LEVEL = 0.9
 """Of intervals where the model is not calibrated."""
@@ -130,8 +131,8 @@ class Hearing:
         best, half = posterior.mean, scale * spread
         units = heard.units[channel]
         trace = first_trace(heard, best[0, 0].numpy(), draws[:, 0, 0].numpy(), channel)
-        width = half[0, 0].numpy() * np.float32(units.scale)
-        deviation = spread[0, 0].numpy() * np.float32(units.scale)
+        width = half[0, 0].numpy() * units.scale
+        deviation = spread[0, 0].numpy() * units.scale
         if heard.missing is not None and not self.looking.sigma:
             width, deviation = np.where(trace.missing, width, 0), np.where(trace.missing, deviation, 0)
         trace = replace(trace, band=(trace.best - width, trace.best + width))
@@ -164,7 +165,8 @@ def _rows(signal: Signal, told: list[Told]) -> str:
             ("best", each.trace.best), ("std", each.spread), ("low", each.trace.band[0]), ("high", each.trace.band[1]),
         ):  # fmt: skip
             head.append(f"{name} {what}")
-            columns.append([f"{value:.7g}" for value in values])
+            digits = 7 if what == "std" else digits_of(each.trace.seen)
+            columns.append([f"{value:.{digits}g}" for value in values])
     times = range(signal.values.shape[1])
     first = [str(at) if signal.rate is None else f"{at / signal.rate:.9g}" for at in times]
     text = io.StringIO()

@@ -92,12 +92,12 @@ def plan(
         raise UsageError(f"{output} names a file of a kind that is not written here; use {', '.join(kinds)}")
     if suffix in SUFFIXES and kinds is signal.SUFFIXES:
         raise UsageError(f"--format is of images, and {files[0][0]} is a signal")
-    if one_file and suffix is not None:
-        raise UsageError(f"{output} says the format by its suffix; give either that or --format")
     if one_file and len(files) > 1:
         raise UsageError(f"{len(files)} images cannot go to the one file {output}; give a folder")
     if one_file and more:
         raise UsageError(f"{len(more) + 1} results cannot go to the one file {output}; give a folder")
+    if one_file and suffix is not None:
+        raise UsageError(f"{output} says the format by its suffix; give either that or --format")
     jobs = [Job(file, _target(file, root, output, what, suffix, one_file=one_file)) for file, root in files]
     jobs = [
         replace(job, more=tuple(_target(file, root, output, end, kind or suffix, one_file=False) for end, kind in more))

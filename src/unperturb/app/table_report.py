@@ -104,7 +104,8 @@ def _open_shares(filled: Filled) -> dict[str, float]:
     found = {}
     for index, column in enumerate(filled.table.columns):
         gone = filled.missing[:, index]
-        spread = float(np.nanstd(filled.table.values[:, index])) if not column.categories and gone.any() else 0.0
+        there = filled.table.values[:, index][~filled.missing[:, index]]
+        spread = float(there.std()) if len(there) and not column.categories and gone.any() else 0.0
         if spread > 0:
             found[column.name] = float(np.sqrt(filled.draws[:, gone, index].var(0, ddof=1).mean())) / spread
     return found
@@ -162,7 +163,8 @@ def _distributions(filled: Filled) -> list[str]:
             shown.append(table(_shares(column.categories, there, drawn, words)))
             continue
         bins = int(np.clip(np.sqrt(len(there)), 6, 24))
-        edges = np.linspace(min(there.min(), drawn.min()), max(there.max(), drawn.max()) + 1e-12, bins + 1)
+        both = np.concatenate([there, drawn])
+        edges = np.linspace(both.min(), both.max() + 1e-12, bins + 1)
         heights = [(np.histogram(values, edges)[0] / max(len(values), 1)).tolist() for values in (there, drawn)]
         shown.append(curves(((edges[:-1] + edges[1:]) / 2).tolist(), heights, words))
     return shown

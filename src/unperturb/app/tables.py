@@ -1,7 +1,7 @@
 """From a file with missing cells to files without: the best guess, draws, and what the report is told."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,9 @@ class Imputing:
             raise UsageError(f"{self.target}: tables are written as {', '.join(SUFFIXES)}")
         if self.source.resolve() in {file.resolve() for file in self.files}:
             raise UsageError(f"the input {self.source} would be replaced by a result; give another output")
+        twice = next((file for file in self.files if self.files.count(file) > 1), None)
+        if twice is not None:
+            raise UsageError(f"{twice} would be written twice; give another output, or another place for the model")
         taken = [file for file in self.files if file.exists()]
         if taken and not self.overwrite:
             raise FileError(f"{taken[0]} is there already; give --overwrite to replace")
@@ -103,31 +106,32 @@ class Imputing:
         else:
             model = load_rows(self.model)
             learned = columns_of(model, self.model)
-            table = matched(read_table(self.source, **self._read_as(learned)), learned)
+            table = matched(read_table(self.source, **self._read_as(learned, model.about)), learned)
         known = _known(table, learned)
         some = ~np.isnan(known)
         filled = best(model, known)
         filled[:, _empty(model)] = np.nan
         several = draws(model, known, max(REPORTED, self.n_draws), seed=self.learning.seed) if self.n_draws else None
-        write_table(table.filled(filled), self.target, overwrite=True)
-        told = _told(self, table, model, some)
+        written, shown = [(self.target, table.filled(filled))], ""
         if several is not None:
             several[:, :, _empty(model)] = np.nan
-            for file, drawn in zip(self.drawn, several, strict=False):
-                write_table(table.filled(drawn), file, overwrite=True)
-            assert self.report is not None
-            shown = Filled(str(self.source), table, filled, several, bounds(model, known, LEVEL), LEVEL)
+            written += [(file, table.filled(drawn)) for file, drawn in zip(self.drawn, several, strict=False)]
+            shown = report(Filled(str(self.source), table, filled, several, bounds(model, known, LEVEL), LEVEL))
+        for file, made in written:  # all is made before anything is written
+            write_table(made, file, overwrite=True)
+        if self.report is not None:
             with whole(self.report, overwrite=True) as part:
-                part.write_text(report(shown), encoding="utf-8")
+                part.write_text(shown, encoding="utf-8")
         if self.keep_model is not None:
             make_folder(self.keep_model.parent)
             save_rows(model, self.keep_model)
-        return told
+        return _told(self, table, model, some)
 
-    def _read_as(self, learned: Sequence[Column]) -> dict[str, Any]:
-        """Return what `read_table` is told, so that codes that were categories are so again."""
+    def _read_as(self, learned: Sequence[Column], about: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what `read_table` is told, so that what was a category, or meant a missing cell, does so again."""
         named = {column.name for column in learned if column.kind == "category"}
-        return {**self.reading, "categories": tuple({*self.reading["categories"], *named})}
+        marks = (*self.reading["marks"], *about.get("marks", ()))
+        return {**self.reading, "marks": marks, "categories": tuple({*self.reading["categories"], *named})}
 
     def _learned(self, table: Table, show: Callable[[int, int, str], None]) -> RowModel:
         """Learn the table."""
@@ -135,7 +139,11 @@ class Imputing:
             raise UsageError(f"{self.source} has no column that can be learned from")
         sizes = [len(column.categories) for column in table.columns]
         model = learn_rows(table.values, sizes, self.learning, lambda step, steps: show(step, steps, ""))
-        about = {"table": self.source.name, "columns": [dataclasses.asdict(column) for column in table.columns]}
+        about = {
+            "table": self.source.name,
+            "columns": [dataclasses.asdict(column) for column in table.columns],
+            "marks": list(self.reading["marks"]),
+        }
         return dataclasses.replace(model, about=about)
 
 
@@ -182,6 +190,7 @@ def _told(imputing: Imputing, table: Table, model: RowModel, some: NDArray[np.bo
         "missing": {name: count for name, count in named.items() if count},
         "left": [table.columns[index].name for index in _empty(model)],
         "unseen": int((~missing & ~some).sum()),
+        "header": table.text is None or table.text.header is not None,
     }
 
 

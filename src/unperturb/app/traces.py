@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from unperturb.app.observing import Heard
 from unperturb.app.report import Section, page
 from unperturb.data.signal import Signal
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating[Any]]
 
 SHOWN = 600
 """Samples that a close view has at most."""

@@ -1,7 +1,7 @@
 """From the options of `unperturb fit` to a run."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def run_training(
     """
     files = RunFiles(output)
     if team.leads:
-        _check_files(files, options)
+        _check_files(files, data, options)
     signals = are_signals(data)
     habits = Habits(
         checkpoint=options["checkpoint"],
@@ -201,8 +201,12 @@ def _part(text: str | None) -> tuple[float, float]:
     return part
 
 
-def _check_files(files: RunFiles, options: dict[str, Any]) -> None:
-    """Refuse to lose an earlier run: its model, its checkpoint, or its log."""
+def _check_files(files: RunFiles, data: Sequence[Path], options: dict[str, Any]) -> None:
+    """Refuse to lose what is learned from, or an earlier run: its model, its checkpoint, or its log."""
+    sources = {path.resolve() for path in (*data, *options["again"])}
+    lost = next((path for path in (files.model, files.state, files.log) if path.resolve() in sources), None)
+    if lost is not None:
+        raise UsageError(f"the input {lost} would be replaced by a result; give another output")
     if options["overwrite"] or (options["resume"] and files.state.is_file()):
         return
     taken = [path for path in (files.model, files.state, files.log) if path.exists()]

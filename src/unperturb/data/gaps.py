@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.data.npy import read_flags
 from unperturb.data.signal import Signal, read
 from unperturb.errors import FileError
 
@@ -59,7 +60,8 @@ def bridged(signal: Signal, missing: Mask) -> Signal:
 def _marked(signal: Signal, path: Path, name: str | Path) -> Mask:
     if not path.exists():
         raise FileError(f"there is no file {path} of marks: --missing of a signal is such a file, or nan")
-    marks = np.nan_to_num(read(path).values, nan=1.0) != 0
+    flags = read_flags(path) if path.suffix.lower() == ".npy" else None
+    marks = np.nan_to_num(read(path).values, nan=1.0) != 0 if flags is None else flags
     if marks.shape[1] != signal.values.shape[1] or len(marks) not in (1, len(signal.values)):
         raise FileError(
             f"the marks {path} do not fit {name}: they are {marks.shape[0]} × {marks.shape[1]}, the signal has "

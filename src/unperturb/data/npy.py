@@ -9,9 +9,11 @@ Source: NumPy Enhancement Proposal 1, A Simple File Format for NumPy Arrays.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from unperturb.atomic import whole
 from unperturb.data.recording import Array
@@ -55,18 +57,24 @@ def read(path: Path, time_axis: int | None) -> Signal:
     """
     shape, fortran, dtype = _header(path)
     _check(path, shape, dtype)
-    if time_axis is None:
-        time_axis = 0 if len(shape) == 1 or shape[0] > shape[1] else 1
-    if not -len(shape) <= time_axis < len(shape):
-        raise UsageError(f"{path} has {len(shape)} axes, so that axis {time_axis} cannot be its time.")
-    time_axis %= len(shape)
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise FileError(f"{path} is cut short: samples are missing; obtain the file again.") from error
-    stored: Array = np.array(mapped, dtype=dtype.newbyteorder("="), order="K", subok=False)
+    time_axis = _time_axis(path, shape, time_axis)
     layout = Layout(len(shape), time_axis, fortran, dtype.str[0])
-    return Signal(np.moveaxis(np.atleast_2d(stored), time_axis - len(shape), -1), "npy", metadata={"npy": layout})
+    return Signal(_loaded(path, dtype, time_axis), "npy", metadata={"npy": layout})
+
+
+def read_flags(path: Path) -> NDArray[np.bool_] | None:
+    """Read an array of truth values as ``(channel, sample)``; None where a file holds anything else.
+
+    Raises
+    ------
+    FileError
+        The file is no array, is cut short, or has another shape than a signal.
+    """
+    shape, _, dtype = _header(path)
+    if dtype != np.bool_:
+        return None
+    _check(path, shape, np.dtype(np.uint8))
+    return np.asarray(_loaded(path, dtype, _time_axis(path, shape, None)), np.bool_)
 
 
 def write(signal: Signal, target: Path, *, overwrite: bool) -> None:
@@ -103,6 +111,25 @@ def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
         except (KeyError, ValueError) as error:
             raise FileError(f"{path} has a damaged header, or one of a rare kind; obtain the file again.") from error
     return shape, fortran, dtype
+
+
+def _time_axis(path: Path, shape: tuple[int, ...], time_axis: int | None) -> int:
+    """Return which axis is time, counted from the first."""
+    if time_axis is None:
+        return 0 if len(shape) == 1 or shape[0] > shape[1] else 1
+    if not -len(shape) <= time_axis < len(shape):
+        raise UsageError(f"{path} has {len(shape)} axes, so that axis {time_axis} cannot be its time.")
+    return time_axis % len(shape)
+
+
+def _loaded(path: Path, dtype: np.dtype[Any], time_axis: int) -> Array:
+    """Return what is in a file, ``(channel, sample)``."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise FileError(f"{path} is cut short: samples are missing; obtain the file again.") from error
+    stored: Array = np.array(mapped, dtype=dtype.newbyteorder("="), order="K", subok=False)
+    return np.moveaxis(np.atleast_2d(stored), time_axis - stored.ndim, -1)
 
 
 def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:

@@ -37,6 +37,7 @@ from unperturb.errors import FileError, UnperturbError, UsageError
 SUFFIXES = {".wav": "wav", ".npy": "npy", ".csv": "columns", ".tsv": "columns", ".hea": "wfdb_record"}
 """The suffixes that can be signals, and the module of each one's format."""
 
+_LONG = ("int32", "int64", "uint32", "uint64", "float64")
 _DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64"),
@@ -143,7 +144,7 @@ class Signal:
 
     def as_float(self) -> FloatArray:
         """Return ``(C, T)`` 32-bit floats, in [-1, 1) for integers of WAV files, in own units else, NaN in gaps."""
-        return np.stack([plane for _, plane in self.planes()])
+        return np.stack([self._to_float(channel, np.float32) for channel in range(len(self.values))])
 
     def with_float(self, values: Array) -> "Signal":
         """Return this signal with other values: the way back from `as_float`.
@@ -164,10 +165,14 @@ class Signal:
             raise UsageError(f"the new values have shape {values.shape}, the signal has {self.values.shape}.")
         return self.with_planes(((channel,), plane) for channel, plane in enumerate(values))
 
-    def planes(self) -> Iterator[tuple[Index, FloatArray]]:
-        """Yield the channels one at a time, ``(channel,)`` and ``(T,)`` floats as in `as_float`."""
+    def planes(self) -> Iterator[tuple[Index, Array]]:
+        """Yield the channels one at a time, ``(channel,)`` and ``(T,)`` floats as in `as_float`.
+
+        They are 64-bit floats where samples have more digits than 32 bits hold.
+        """
+        dtype = np.float64 if self.values.dtype.name in _LONG else np.float32
         for channel in range(len(self.values)):
-            yield (channel,), self._to_float(channel, np.float32)
+            yield (channel,), self._to_float(channel, dtype)
 
     def with_planes(self, planes: Iterable[tuple[Index, Array]]) -> "Signal":
         """Return this signal with other channels: the way back from `planes`, drawn from lazily.
@@ -220,9 +225,10 @@ class Signal:
         return floats
 
     def _to_stored(self, channel: int, plane: Array) -> Array:
-        stored, before = self.values[channel], self._to_float(channel, np.float32)
+        stored, before = self.values[channel], self._to_float(channel, np.float64)
         floats = np.asarray(plane, np.float64)
-        unchanged = (floats == before) | (np.isnan(floats) & np.isnan(before))
+        unchanged = (floats == before) | (floats == self._to_float(channel, np.float32))
+        unchanged |= np.isnan(floats) & np.isnan(before)
         if stored.dtype.kind == "f":
             limit = float(np.finfo(stored.dtype).max)
             inside = np.where(np.isfinite(floats), np.clip(floats, -limit, limit), floats)
@@ -255,7 +261,7 @@ def check_finite(signal: Signal, name: str | Path) -> None:
         Says how many samples are gaps, infinite or beyond 32-bit floats, and where the first one is (counted from 0).
     """
     count, first = 0, ""
-    for (channel,), plane in signal.planes():
+    for channel, plane in enumerate(signal.as_float()):
         bad = ~np.isfinite(plane)
         if not first and bad.any():
             first = f"channel {signal.names[channel] if signal.names else channel}, sample {int(bad.argmax())}"

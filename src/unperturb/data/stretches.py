@@ -11,6 +11,7 @@ of what was observed. Noise levels of training are in these units.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,11 @@ class Units:
 
     def taken(self, values: NDArray[Any]) -> FloatArray:
         """Return values in these units."""
-        return ((values - np.float32(self.offset)) / np.float32(self.scale)).astype(np.float32)
+        return ((values.astype(np.float64) - self.offset) / self.scale).astype(np.float32)
 
-    def given_back(self, values: NDArray[Any]) -> FloatArray:
-        """Return values in the units of their file."""
-        return (values * np.float32(self.scale) + np.float32(self.offset)).astype(np.float32)
+    def given_back(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Return values in the units of their file: of a channel far from 0, 32 bits would not hold them."""
+        return values.astype(np.float64) * self.scale + self.offset
 
 
 def units_of(values: NDArray[Any]) -> Units:
@@ -166,7 +167,7 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
             taken = units_of(plane).taken(plane[first:last])
             digest.update(taken.tobytes())
             cuts = np.linspace(0, len(taken), PARTS + 1).round().astype(int)
-            middle = PARTS // 2
+            middle = _held_out(taken, cuts)
             for start, stop, flag in (
                 (0, cuts[middle], False), (cuts[middle], cuts[middle + 1], True), (cuts[middle + 1], len(taken), False),
             ):  # fmt: skip
@@ -174,6 +175,13 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
                 values += pieces
                 held_out += [flag] * len(pieces)
     return Stretches(tuple(values), tuple(held_out), digest.hexdigest()[:16])
+
+
+def _held_out(values: FloatArray, cuts: NDArray[np.int_]) -> int:
+    """Return which part is kept for validation: the one nearest to the middle with about as long a stretch as any."""
+    longest = [max(map(len, _without_gaps(values[start:stop])), default=0) for start, stop in pairwise(cuts.tolist())]
+    enough = [part for part, length in enumerate(longest) if length >= 0.9 * max(longest)]
+    return min(enough, key=lambda part: abs(part - PARTS // 2))
 
 
 def _without_gaps(values: FloatArray) -> list[FloatArray]:

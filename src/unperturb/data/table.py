@@ -19,6 +19,7 @@ import gzip
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ class Table:
 
         if self.schema is None:
             return pa.Table.from_pandas(self.frame())
-        arrow = pa.Table.from_pandas(self.cells, schema=self.schema.remove_metadata())
+        arrow = pa.Table.from_pandas(_with_decimals(self.cells, self.schema), schema=self.schema.remove_metadata())
         return arrow.replace_schema_metadata(self.schema.metadata)
 
 
@@ -350,6 +351,20 @@ def _read_parquet(path: Path) -> tuple[Frame, Any]:
     if not len(cells):
         raise FileError(f"{path} holds no rows; a table has some.")
     return cells, arrow.schema
+
+
+def _with_decimals(cells: Frame, schema: Any) -> Frame:
+    """Return the cells with exact numbers in the columns of them: one that was empty has been filled with floats."""
+    import pyarrow as pa
+
+    new = {}
+    for place, field in zip(range(cells.shape[1]), schema, strict=False):  # an index comes after the columns
+        column = cells.iloc[:, place]
+        if pa.types.is_decimal(field.type) and any(isinstance(value, float) for value in column[column.notna()]):
+            new[place] = column.map(
+                lambda value, scale=field.type.scale: Decimal(f"{value:.{scale}f}"), na_action="ignore"
+            ).astype(object)
+    return _with_columns(cells, new) if new else cells
 
 
 def _text_of(table: Table, name: str) -> bytes:

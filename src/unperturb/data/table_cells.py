@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.data.digits import digits_of
 from unperturb.data.table_columns import Column, Floats, Series, held, may_be_decimal
 from unperturb.data.table_text import number_of
 from unperturb.errors import UsageError
-
-_DIGITS = 7
 
 
 def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal: str = ".") -> tuple[Series, Floats]:
@@ -43,6 +42,8 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
     places = np.flatnonzero(np.isnan(values) & ~np.isnan(filling))
     if not places.size:
         return cells, values
+    if np.isnan(values).all() and (column.categories or column.kind == "integer"):
+        cells = _open_to(cells, column)
     kind, wanted, filled = held(cells), filling[places], values.copy()
     if column.kind == "integer":
         wanted = np.rint(wanted) + 0.0
@@ -55,7 +56,8 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
         return _placed(cells, places, [_of_label(cells, values, column, int(code)) for code in wanted]), filled
     new: list[Any]
     if kind == "text":
-        new = [_written(value, column, decimal) for value in wanted]
+        digits = digits_of(values)
+        new = [_written(value, column, decimal, digits) for value in wanted]
         filled[places] = [number_of(text, decimal) for text in new]
     else:
         new = _numbers_like(cells, column, wanted)
@@ -81,7 +83,19 @@ def _of_label(cells: Series, values: Floats, column: Column, code: int) -> Any:
     number = number_of(label)
     if number is not None and getattr(cells.dtype, "kind", "O") in "iuf":
         return number
+    if cells.dtype == object and np.isnan(values).all():
+        return label
     raise UsageError(f"column {column.name!r} would become {label!r}, which its type does not have; add it there.")
+
+
+def _open_to(cells: Series, column: Column) -> Series:
+    """Return a column without any value as one that can hold those of a column that was learned from another table.
+
+    Where nothing is observed pandas makes a column of floats, whatever is meant to be in it.
+    """
+    if cells.dtype.kind != "f":
+        return cells
+    return cells.astype(object if column.categories else "Int64")
 
 
 def typed(cells: Series, column: Column, values: Floats, decimal: str = ".") -> Series:
@@ -107,10 +121,10 @@ def typed(cells: Series, column: Column, values: Floats, decimal: str = ".") -> 
     return pd.Series(pd.array(whole, "Int64") if fits else values, index=cells.index)
 
 
-def _written(value: float, column: Column, decimal: str) -> str:
-    """Write a number as its column does; where that is not known, with as many digits as a guess is good for."""
+def _written(value: float, column: Column, decimal: str, digits: int) -> str:
+    """Write a number as its column does; where that is not known, with so many digits."""
     if column.decimals is None:
-        return f"{value:.{_DIGITS}g}".replace(".", decimal)
+        return f"{value:.{digits}g}".replace(".", decimal)
     text = f"{value:.{column.decimals}f}"
     return (text.removeprefix("-") if float(text) == 0 else text).replace(".", decimal)
 

@@ -18,6 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ DELIMITERS = ("\t", ";", ",", "|")
 
 _NUMBER = {point: re.compile(rf"[+-]?(\d+([{point}]\d*)?|[{point}]\d+)([eE][+-]?\d+)?", re.ASCII) for point in ".,"}
 _SAMPLE, _ENOUGH = 100, 1000
+_YEARS = range(1500, 2200)
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _MARKED = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b]")
@@ -259,17 +261,33 @@ def _decimal_of(records: list[list[str]], delimiter: str) -> str:
 def _has_header(records: list[list[str]], marks: Collection[str], decimal: str) -> bool:
     """Whether the first record looks like names.
 
-    No name is a number or a mark, only the first or the last may be empty (an index, a delimiter at the end), all
-    differ; and below there is a column of numbers, or else no name is found again in its own column.
+    No name is a mark, and one at least is a word; numbers among them count up, as years do. A word above a column of
+    numbers is then enough. Else numbers are years, only the first or the last name is empty (an index, a delimiter at
+    the end), and all differ; and below there is a column of numbers without a number above, or else no name is found
+    again in its own column.
     """
     names = [name.strip() for name in records[0]]
-    inner = names[1:-1] if len(names) > 2 else [name for name in names if name]
-    values = any(name and (name in marks or number_of(name, decimal) is not None) for name in names)
-    if values or not any(names) or not all(inner) or len(set(names)) < len(names):
+    numbers = [number for name in names if (number := number_of(name, decimal)) is not None]
+    words = {name for name in names if name and number_of(name, decimal) is None}
+    if not words or words & {*marks} or not _counts_up(numbers):
         return False
     columns = [{cell.strip() for cell in column} for column in zip(*records[1:_ENOUGH], strict=True)]
-    return any(_are_numbers(column - {*marks}, decimal) for column in columns) or all(
-        name not in column for name, column in zip(names, columns, strict=False)
+    above = list(zip(names, columns, strict=False))
+    if any(name in words and _are_numbers(column - {*marks}, decimal) for name, column in above):
+        return True
+    inner = names[1:-1] if len(names) > 2 else [name for name in names if name]
+    if not all(inner) or len(set(names)) < len(names) or not all(number in _YEARS for number in numbers):
+        return False
+    if not numbers and any(_are_numbers(column - {*marks}, decimal) for column in columns):
+        return True
+    return all(name not in column for name, column in above)
+
+
+def _counts_up(numbers: list[float]) -> bool:
+    """Whether numbers are whole and follow each other in equal steps."""
+    steps = {high - low for low, high in pairwise(numbers)}
+    return all(number == round(number) for number in numbers if abs(number) < 1e15) and (
+        not steps or (len(steps) == 1 and min(steps) > 0)
     )
 
 

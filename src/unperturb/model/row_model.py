@@ -193,13 +193,14 @@ def _averaged(members: Sequence[RowNet], values: Tensor) -> SharedBelief:
         if category:
             chances[:, where] = torch.stack([each.logits[:, where].softmax(1) for each in said]).mean(0).log()
     quantiles = torch.stack([each.quantiles.sort(-1).values for each in said])
+    medians = median_of(quantiles)
     return SharedBelief(
         torch.stack([each.mean for each in said]).mean(0),
         quantiles.mean(0),
         chances,
         torch.stack([each.unit for each in said]).mean(0),
         torch.stack([each.deviation for each in said]).mean(0),
-        median_of(quantiles).var(0, correction=0),
+        (medians - medians.mean(0)).square().mean(0),  # of no numbers var warns
     )
 
 

@@ -177,14 +177,14 @@ class RowNet(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, settings.dropout) for _ in range(settings.blocks))
         self.norm = nn.LayerNorm(width)
         self.trust = nn.Linear(width, features * (1 + heads))
-        self.number = nn.Linear(width, n_numbers * (1 + settings.quantiles))
+        self.number = nn.Linear(width, max(n_numbers, 1) * (1 + settings.quantiles))  # torch warns of none
         self.category = nn.Linear(width, features)
         with torch.no_grad():  # untrained, it says what the joint Gaussian and like rows do
             for layer in (self.trust, self.number, self.category):
                 layer.weight.mul_(0.01)
                 layer.bias.zero_()
             self.trust.bias.view(features, -1)[:, 0] = 1
-            self.number.bias.view(n_numbers, -1)[:, 1:] = torch.special.ndtri(settings.levels)
+            self.number.bias.view(-1, 1 + settings.quantiles)[:, 1:] = torch.special.ndtri(settings.levels)
 
     @torch.no_grad()
     def remember(self, features: Tensor, mask: Tensor) -> None:
@@ -238,7 +238,8 @@ class RowNet(nn.Module):
         start = (trust * torch.cat([row.start[..., None], said], -1)).sum(-1)
         unit = (trust * torch.cat([unit[..., None], spread.clamp(min=LEAST)], -1)).sum(-1)
         at = [self.settings.columns[column].start for column in self.settings.numbers]
-        found = start[:, at, None] + unit[:, at, None] * self.number(hidden).view(len(start), len(at), -1)
+        numbers = self.number(hidden).view(len(start), -1, 1 + self.settings.quantiles)[:, : len(at)]
+        found = start[:, at, None] + unit[:, at, None] * numbers
         logits = start.clamp(0.01, 1).log() + self.category(hidden)
         logits = logits * self._of_categories(start)
         return Belief(found[..., 0], found[..., 1:], logits, unit[:, at], row.deviation[:, at])

@@ -69,14 +69,14 @@ def impute(
     imputing = Imputing(table, target, draws, told, model, save_model, Learning(seed=seed), overwrite)
     imputing.check()
     if dry_run:
-        _tell({"input": str(table), "outputs": [str(file) for file in imputing.files]}, as_json=as_json)
+        _tell({"input": str(table), "outputs": [str(file) for file in imputing.files]}, header=header, as_json=as_json)
         sys.exit(0)
     with progress_line("learning") as show:
         result = imputing.run(show)
-    _tell(result, as_json=as_json)
+    _tell(result, header=header, as_json=as_json)
 
 
-def _tell(result: dict[str, Any], *, as_json: bool) -> None:
+def _tell(result: dict[str, Any], *, header: bool | None, as_json: bool) -> None:
     if as_json:
         echo_json(result)
         return
@@ -85,6 +85,8 @@ def _tell(result: dict[str, Any], *, as_json: bool) -> None:
         return
     written = [result["output"], *result["draws"], result["report"], result["model"]]
     click.echo("\n".join(file for file in written if file is not None))
+    if header is None and not result["header"]:
+        click.echo(f"unperturb: {result['input']} seems to have no header; --header says that it has", err=True)
     count = sum(result["missing"].values())
     click.echo(f"unperturb: {count} missing cells in {len(result['missing'])} columns", err=True)
     if result["left"]:
