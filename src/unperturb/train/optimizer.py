@@ -180,9 +180,10 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     gram = wide @ wide.mT
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     product = identity
-    for _ in range(steps):
+    for step in range(steps):
         factor = 3.4445 * identity - 4.7750 * gram + 2.0315 * (gram @ gram)
-        product = factor @ product
-        gram = factor @ gram @ factor
+        product = factor @ product if step else factor
+        if step < steps - 1:  # after the last nobody asks for it
+            gram = factor @ gram @ factor
     wide = product @ wide
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
