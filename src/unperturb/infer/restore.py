@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from unperturb.errors import UsageError
 from unperturb.infer.condition import GUESS_STEPS, ApproximatelyConditioned
+from unperturb.infer.even import even
 from unperturb.infer.observe import FloatArray, Observation, as_sigma, is_conditional, observe
 from unperturb.infer.tiled import Compute, Tiled
-from unperturb.model.denoiser import Denoise
+from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.perturbation import Perturbation
 
 Progress = Callable[[int, int], None]
@@ -37,6 +38,8 @@ def restore(
     progress: Progress | None = None,
 ) -> FloatArray:
     """Return the best guess of what is behind perturbed values.
+
+    Where the denoiser is of a camera's noise no more is taken anywhere than noise of that brightness (`even`).
 
     Parameters
     ----------
@@ -101,6 +104,8 @@ def restore(
         total = answer if total is None else total + answer
     assert total is not None
     result = total / np.float32(turns)
+    if missing is None and isinstance(denoise, Denoiser) and denoise.keeps_means and plane.is_image:
+        return even(plane.values, result, channel_axis)
     undone = perturbation is not None and not is_conditional(denoise)  # then what was observed is not as it was
     return result if missing is None or sigma or undone else plane.kept(result)
 
@@ -133,6 +138,11 @@ class _Plane:
         assert self.missing is not None
         missing = self.missing if self.channel_axis is None else np.expand_dims(self.missing, self.channel_axis)
         return np.where(missing, answer, self.values.astype(np.float32))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether there are two axes of space."""
+        return self.values.ndim - (self.channel_axis is not None) == 2
 
     @property
     def _space(self) -> tuple[int, int]:
