@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,3 +366,63 @@ def test_restoring_many_files_goes_on_after_an_interruption(run, model, tmp_path
     assert run(*there, "--resume")[0] == 0
     assert run(*there)[0] == 1
     assert run(*there, "--resume", "--overwrite")[0] == 2
+
+
+def test_pictures_of_samples_are_pictures(run, model, tmp_path):
+    """Break: what is called a sample is taken for a result, and left out in silence."""
+    for name in ("blood_sample1", "annual_report", "a", "a_sample1"):
+        picture(tmp_path / "in" / f"{name}.png")
+    _, out, _ = run("restore", tmp_path / "in", "--dry-run", "--json", "--model", model)
+    assert {Path(each["input"]).stem for each in json.loads(out)["results"]} == {"blood_sample1", "annual_report", "a"}
+
+
+def test_a_path_that_leads_in_circles_stops_no_other(run, model, tmp_path):
+    """Break: the path is followed before anything is begun."""
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").symlink_to("b.png")
+    code, _, err = run("restore", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--sigma", "9")
+    assert code == 3
+    assert "should not have happened" not in err
+    assert (tmp_path / "out" / "a_restored.png").is_file()
+
+
+@pytest.mark.parametrize("command", ["diagnose", "calibrate", "fit"])
+def test_no_input_is_replaced_though_it_is_said_so(run, model, tmp_path, command):
+    """Breaks: `--overwrite` is taken at its word; of a folder the files in it are not looked at."""
+    for name in "ab":
+        picture(tmp_path / "in" / f"{name}.png")
+    before = (tmp_path / "in" / "a.png").read_bytes()
+    more = {"diagnose": (), "calibrate": ("--model", model, "-n", 2, "--steps", 2), "fit": ("--steps", 1)}[command]
+    code, _, err = run(command, tmp_path / "in", "-o", tmp_path / "in" / "a.png", "--overwrite", *more)
+    assert (code, (tmp_path / "in" / "a.png").read_bytes()) == (2, before)
+    assert "would be replaced" in err
+
+
+def test_what_finds_out_by_itself_is_told_no_level(run, tmp_path):
+    """Break: the level is dropped, and reported as used."""
+    picture(tmp_path / "a.png")
+    for more in (("--sigma", 9), ("--perturb", "gaussian:sigma=0.1")):
+        code, _, err = run("restore", tmp_path / "a.png", "--model", "photo", *more)
+        assert code == 2
+        assert "by itself" in err
+
+
+@pytest.mark.parametrize("line", ["steps = [1, 2]", "steps = 2.9", "batch = true", "rate = 2026-01-01"])
+def test_a_recipe_sets_options_to_what_they_can_be(run, tmp_path, line):
+    """Breaks: what is no number is made one, or falls over."""
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "recipe.toml").write_text(line + "\n")
+    code, _, err = run("fit", tmp_path / "in", "--recipe", tmp_path / "recipe.toml", "-o", tmp_path / "m.safetensors")
+    assert code == 2
+    assert "the recipe" in err
+    assert line.split()[0] in err
+
+
+def test_a_recipe_calls_options_by_their_names(run, tmp_path):
+    """Break: by those that the program has for them."""
+    picture(tmp_path / "in" / "a.png")
+    picture(tmp_path / "in" / "b.png")
+    (tmp_path / "recipe.toml").write_text('from = "nothing.safetensors"\n')
+    code, _, err = run("fit", tmp_path / "in", "--recipe", tmp_path / "recipe.toml", "-o", tmp_path / "m.safetensors")
+    assert code
+    assert "nothing.safetensors" in err

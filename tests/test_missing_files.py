@@ -1,6 +1,7 @@
 """Files with missing pixels, from the mark to the result: nothing hidden leaks, nothing observed changes."""
 
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 import torch
 from pictures import opened, picture
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
 from unperturb.data.missing import blanked, find_missing
@@ -488,3 +489,58 @@ def test_a_conditional_run_may_begin_with_a_model_of_noise(run, tmp_path, photog
     before, after = (load(path).network.middle.state_dict() for path in (models["plain"], output))
     alike = (torch.nn.functional.cosine_similarity(before[key].flatten(), after[key].flatten(), 0) for key in before)
     assert all(cosine > 0.8 for cosine in alike)
+
+
+def thumbnailed(path: Path, orientation: int) -> None:
+    """Write a JPEG that is displayed turned, with the small picture in it that a camera puts there."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    exif[271] = "Maker"
+    head = exif.tobytes()[6:]
+    order = "<" if head[:2] == b"II" else ">"
+    (first,) = struct.unpack_from(order + "I", head, 4)
+    (count,) = struct.unpack_from(order + "H", head, first)
+    block = bytearray(head)
+    block += bytes(len(block) % 2)
+    struct.pack_into(order + "I", block, first + 2 + 12 * count, len(block))
+    small = b"\xff\xd8 what was there \xff\xd9"
+    at = len(block) + 2 + 24 + 4
+    block += struct.pack(order + "H", 2) + struct.pack(order + "HHII", 0x201, 4, 1, at)
+    block += struct.pack(order + "HHII", 0x202, 4, 1, len(small)) + bytes(4) + small
+    values = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    Image.fromarray(values).save(path, exif=b"Exif\0\0" + bytes(block), quality=95)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_lies_on_the_picture_as_it_is_displayed(tmp_path, orientation):
+    """Break: on the picture as it is stored."""
+    thumbnailed(tmp_path / "a.jpg", orientation)
+    shown = ImageOps.exif_transpose(opened(tmp_path / "a.jpg"))
+    marks = np.zeros((shown.height, shown.width), np.uint8)
+    marks[:3, :5] = 255
+    Image.fromarray(marks).save(tmp_path / "mask.png")
+    recording = read(tmp_path / "a.jpg")
+    found = find_missing(recording, str(tmp_path / "mask.png"), "a.jpg")
+    painted = Image.fromarray(found.astype(np.uint8) * 255)
+    painted.getexif()[274] = orientation
+    assert np.array_equal(np.asarray(ImageOps.exif_transpose(painted)), marks)
+
+
+def test_no_small_picture_shows_what_was_hidden(tmp_path):
+    """Break: the camera's data are carried as they are."""
+    thumbnailed(tmp_path / "a.jpg", 6)
+    recording = read(tmp_path / "a.jpg")
+    assert b"what was there" in recording.metadata["exif"]
+    hidden = blanked(recording, HIDDEN)
+    write(hidden, tmp_path / "b.jpg")
+    assert b"what was there" not in (tmp_path / "b.jpg").read_bytes()
+    kept = opened(tmp_path / "b.jpg").getexif()
+    assert (kept[271], kept[274]) == ("Maker", 6)
+
+
+def test_what_is_infinite_is_no_number_either(tmp_path):
+    """Break: NaN alone."""
+    values = np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
+    values[2, 3] = np.inf
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    assert find_missing(read(tmp_path / "a.tif"), "nan", "a.tif").sum() == 1

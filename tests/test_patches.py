@@ -303,3 +303,29 @@ def test_deeper_images_keep_their_depth_on_a_device(tmp_path):
     patches = open_patches([tmp_path / "images"], tmp_path / "cache")
     crops = Crops.of(patches, torch.device("cpu")).draw(3, 20, torch.Generator().manual_seed(0), gray=False)
     assert set((crops * 65535).round().int().flatten().tolist()) <= set(values.flatten().tolist())
+
+
+def test_pictures_of_one_bit_are_black_and_white(tmp_path):
+    """Break: their floats are read as bits."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(2):
+        bits = picture(channels=1, seed=number) > 60
+        Image.fromarray(bits).save(folder / f"{number}.png")
+    found = open_patches([folder], tmp_path / "cache")
+    for number in range(2):
+        bits = np.asarray(Image.open(folder / f"{number}.png"))
+        assert np.array_equal(found.centre(number, 40, gray=True)[0], bits[:, 8:48].astype(np.float32))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "no places", "no words"])
+def test_a_damaged_cache_is_made_anew(tmp_path, damage):
+    """Break: a file that is there is taken for whole."""
+    first = opened(tmp_path, picture(), picture(seed=1)).centre(0, 32, gray=False)
+    samples, index = next((tmp_path / "cache").glob("*.bin")), next((tmp_path / "cache").glob("*.json"))
+    if damage in ("cut", "empty"):
+        samples.write_bytes(samples.read_bytes()[:100] if damage == "cut" else b"")
+    else:
+        index.write_text("{}" if damage == "no places" else "{")
+    again = open_patches([tmp_path / "images"], tmp_path / "cache", Preparation())
+    assert np.array_equal(again.centre(0, 32, gray=False), first)

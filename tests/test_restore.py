@@ -326,3 +326,19 @@ def test_values_that_the_model_does_not_take_are_refused():
         restore(values(8), model(), 0.1)
     with pytest.raises(ModelError, match="vectors"):
         restore(values(8, 8), Denoiser(Card(VectorNetSettings())), 0.1)
+
+
+def test_an_axis_of_one_turns_as_others_do():
+    """Break: numpy finds what goes backwards along it in order, and torch does not."""
+    for shape in ((48, 1), (1, 48)):
+        assert np.isfinite(restore(values(*shape), identity, 0.1, quality="best")).all()
+
+
+def test_a_level_that_is_none_is_refused_by_conditional_models_as_well():
+    """Break: it is not looked at."""
+    settings = UNetSettings(channels=1, widths=(4, 8), blocks=1, given=True)
+    denoiser = Denoiser(Card(settings, perturbation="erase:fraction=0.5")).requires_grad_(False)
+    missing = values(16, 16) > 0
+    for level in (float("nan"), -3.0):
+        with pytest.raises(UsageError, match="sigma is a finite number"):
+            restore(values(16, 16), denoiser, level, missing=missing)

@@ -12,7 +12,7 @@ from runs import COLOUR, EVERYTHING, IMAGES, LINE, QUIET, assert_same, on_a_line
 
 from unperturb.data.patches import Patches, Preparation, open_patches
 from unperturb.errors import FileError, TrainingError, UsageError
-from unperturb.model.checkpoint import load
+from unperturb.model.checkpoint import load, save_model
 from unperturb.model.network import VectorNetSettings
 from unperturb.model.operators import half_colour
 from unperturb.model.spec import parse
@@ -109,6 +109,40 @@ def test_a_new_run_begins_a_new_log_and_a_resumed_one_goes_on_with_it(pictures, 
 def test_a_run_without_a_checkpoint_is_begun_anew(pictures, tmp_path):
     files = RunFiles(tmp_path / "model.safetensors")
     assert [report.progress.step for report in finish(pictures, files, resume=True)] == [1, 2, 3, 4]
+
+
+def test_a_new_run_has_nothing_of_the_old_one_to_go_on_from(pictures, tmp_path):
+    """Break: the checkpoint of the old run stays until there is a new one."""
+    files = RunFiles(tmp_path / "model.safetensors")
+    finish(pictures, files)
+    begun = train_model(IMAGES, pictures, files, replace(QUIET, checkpoint=1e9))
+    next(begun)
+    begun.close()
+    assert not files.state.exists()
+
+
+def test_what_cannot_be_learned_changes_nothing(pictures, tmp_path, monkeypatch):
+    """Break: the log is begun anew before the first step."""
+    files = RunFiles(tmp_path / "model.safetensors")
+    finish(pictures, files)
+    before = [file.read_bytes() for file in (files.model, files.state, files.log)]
+
+    def refused(*_: object) -> None:
+        raise TrainingError("this perturbation is of other signals")
+
+    monkeypatch.setattr("unperturb.train.fit._gradients", refused)
+    with pytest.raises(TrainingError, match="other signals"):
+        finish(pictures, files)
+    assert [file.read_bytes() for file in (files.model, files.state, files.log)] == before
+
+
+def test_a_run_that_is_done_leaves_its_model_alone(pictures, tmp_path):
+    """Break: it is written anew, and what was put on its card since is lost."""
+    files = RunFiles(tmp_path / "model.safetensors")
+    finish(pictures, files)
+    save_model(load(files.model).with_card(description="calibrated since"), files.model)
+    assert finish(pictures, files, resume=True) == []
+    assert load(files.model).card.description == "calibrated since"
 
 
 def test_a_run_on_other_images_is_not_resumed(pictures, tmp_path):

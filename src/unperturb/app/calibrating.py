@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unperturb.app.batch import run_batch
 from unperturb.app.observing import check_mean
-from unperturb.app.outputs import Job
+from unperturb.app.outputs import Job, check_not_input
 from unperturb.atomic import make_folder
 from unperturb.data.patches import LUMINANCE, held_out_files
 from unperturb.data.recording import check_finite, files_of, read
@@ -113,6 +113,7 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
     options = request.options
     check_share("level", options["level"])
     check_share("confidence", options["confidence"])
+    check_not_input(output, request.inputs)
     if output.exists() and not options["overwrite"]:
         raise FileError(f"{output} is there already; --overwrite replaces it")
     denoiser = load(request.model)

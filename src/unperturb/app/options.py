@@ -131,6 +131,10 @@ def as_looking(
     denoiser = load(model or ("missing" if missing is not None and perturb is None else "natural"))
     if noise is not None and is_conditional(denoiser):
         raise click.UsageError("--noise is for a model of noise; this one finds out by itself what was done")
+    if is_conditional(denoiser) and perturb is not None:
+        raise click.UsageError("--perturb is for a model of noise; this one finds out by itself what was done")
+    if is_conditional(denoiser) and sigma is not None and missing is None:
+        raise click.UsageError("--sigma is for a model of noise; this one finds out by itself how strong it is")
     told_nothing = all(told is None for told in (sigma, missing, perturb, noise))
     if told_nothing and denoiser.card.recipe.get("objective") in NOISY:
         perturbation = parse(denoiser.card.perturbation)  # what it has learned from

@@ -82,11 +82,11 @@ def plan(
     FileError
         Where there is no input, or a result is there already.
     """
-    found = [(file, root) for root in inputs for file in (_images(root) if root.is_dir() else [root])]
-    files = list({file.resolve(): (file, root) for file, root in reversed(found)}.values())[::-1]  # each file once
+    found = [(file, root) for root in inputs for file in (_images(root) if _is_folder(root) else [root])]
+    files = list({_resolved(file): (file, root) for file, root in reversed(found)}.values())[::-1]  # each file once
     if not files:
         raise FileError(f"there are no images in {', '.join(map(str, inputs))}")
-    one_file = output is not None and bool(output.suffix) and not output.is_dir()
+    one_file = output is not None and bool(output.suffix) and not _is_folder(output)
     kinds = signal.SUFFIXES if files[0][0].suffix.lower() in signal.SUFFIXES else SUFFIXES
     if one_file and output is not None and output.suffix.lower() not in kinds:
         raise UsageError(f"{output} names a file of a kind that is not written here; use {', '.join(kinds)}")
@@ -106,11 +106,58 @@ def plan(
     if compare:
         jobs = _with_comparisons(jobs)
     _check(jobs, overwrite=overwrite or resume)
-    return [job for job in jobs if not (resume and all(file.exists() for file in job.files))]
+    return [job for job in jobs if not (resume and all(_is_there(file) for file in job.files))]
+
+
+def check_not_input(output: Path, inputs: Sequence[Path]) -> None:
+    """Refuse to write in place of a file that is read, named itself or by its folder.
+
+    Raises
+    ------
+    UsageError
+        Where that would be done.
+    """
+    target = _resolved(output)
+    if any(target == _resolved(root) or _resolved(root) in target.parents for root in inputs) and target.is_file():
+        lost = next((root for root in inputs if target == _resolved(root)), None)
+        if lost is not None or target.suffix.lower() in (*SUFFIXES, *RAW, *signal.SUFFIXES):
+            raise UsageError(f"the input {output} would be replaced by a result; give another output")
+
+
+def _resolved(path: Path) -> Path:
+    """Return where a path leads; one that leads nowhere is what it says."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return path.absolute()
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is a folder that can be seen: what cannot be says so when it is opened."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file that can be seen."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _images(folder: Path) -> list[Path]:
-    return [file for file in image_files(folder) if not RESULT.search(file.stem)]
+    files = image_files(folder)
+    stems = {file.stem for file in files}
+    return [file for file in files if not _is_result(file.stem, stems)]
+
+
+def _is_result(stem: str, stems: set[str]) -> bool:
+    """Whether a file is a result of an earlier run; by words that people use as well, of one of these files."""
+    found = RESULT.search(stem)
+    return found is not None and (not found[1].startswith(("sample", "report")) or stem[: found.start()] in stems)
 
 
 def _target(file: Path, root: Path, output: Path | None, what: str, suffix: str | None, *, one_file: bool) -> Path:
@@ -118,7 +165,7 @@ def _target(file: Path, root: Path, output: Path | None, what: str, suffix: str 
         return output
     folder = file.parent
     if output is not None:
-        folder = output / file.parent.relative_to(root) if root.is_dir() else output
+        folder = output / file.parent.relative_to(root) if _is_folder(root) else output
     own = ".tiff" if file.suffix.lower() in RAW else file.suffix
     return folder / f"{file.stem}_{what}{suffix or own}"
 
@@ -135,15 +182,15 @@ def _with_comparisons(jobs: list[Job]) -> list[Job]:
 
 def _check(jobs: list[Job], *, overwrite: bool) -> None:
     seen: dict[Path, Path] = {}
-    sources = {job.source.resolve() for job in jobs}
+    sources = {_resolved(job.source) for job in jobs}
     for job in jobs:
         for file in job.files:
-            other = seen.setdefault(file.resolve(), job.source)
+            other = seen.setdefault(_resolved(file), job.source)
             if other != job.source:
                 raise UsageError(f"{other} and {job.source} would both become {file}; put the results into two folders")
-            if file.resolve() in sources:
+            if _resolved(file) in sources:
                 raise UsageError(f"the input {file} would be replaced by a result; give another output")
-    taken = [file for job in jobs for file in job.files if file.exists()]
+    taken = [file for job in jobs for file in job.files if _is_there(file)]
     if taken and not overwrite:
         more = f" and {len(taken) - 1} more are" if len(taken) > 1 else " is"
         raise FileError(f"{taken[0]}{more} there already; give --overwrite to replace, or -o for another folder")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from unperturb.app.adapting import run_noisy
+from unperturb.app.outputs import check_not_input
 from unperturb.atomic import make_folder
 from unperturb.data.patches import Preparation, open_patches
 from unperturb.data.stretches import Stretches, are_signals, open_stretches
@@ -203,15 +204,15 @@ def _part(text: str | None) -> tuple[float, float]:
 
 def _check_files(files: RunFiles, data: Sequence[Path], options: dict[str, Any]) -> None:
     """Refuse to lose what is learned from, or an earlier run: its model, its checkpoint, or its log."""
-    sources = {path.resolve() for path in (*data, *options["again"])}
-    lost = next((path for path in (files.model, files.state, files.log) if path.resolve() in sources), None)
-    if lost is not None:
-        raise UsageError(f"the input {lost} would be replaced by a result; give another output")
+    for path in (files.model, files.state, files.log):
+        check_not_input(path, (*data, *options["again"]))
     if options["overwrite"] or (options["resume"] and files.state.is_file()):
         return
     taken = [path for path in (files.model, files.state, files.log) if path.exists()]
+    if taken == [files.log] and options["resume"]:  # it was stopped before its first checkpoint, and begins again
+        return
     if taken and options["resume"]:
-        raise FileError(f"{taken[0]} is there, but no checkpoint {files.state} to go on from; give another name")
+        raise FileError(f"{taken[0]} is there, but no checkpoint {files.state} to go on from; --overwrite begins anew")
     if taken:
         raise FileError(f"{taken[0]} is there already; --resume goes on with its run, --overwrite begins anew")
 

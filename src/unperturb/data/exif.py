@@ -75,14 +75,55 @@ def directories_of_block(block: bytes) -> dict[int, Mapping[int, Any]]:
 
 def upright(values: NDArray[Any], block: bytes | None) -> NDArray[Any]:
     """Return an image ``(H, W)`` or ``(H, W, C)`` as it is displayed: turned and mirrored as its EXIF block says."""
-    try:
-        orientation = 1 if block is None else int(_loaded(block).get(_ORIENTATION, 1))
-    except (SyntaxError, ValueError, TypeError, struct.error):  # as PIL says that it is no block
-        return values
-    turned, down, right = _DISPLAYED.get(orientation, (False, False, False))
+    turned, down, right = _displayed(block)
     seen = values.swapaxes(0, 1) if turned else values
     seen = seen[::-1] if down else seen
     return seen[:, ::-1] if right else seen
+
+
+def as_stored(values: NDArray[Any], block: bytes | None) -> NDArray[Any]:
+    """Undo `upright`: return what belongs to an image as it is displayed in the order in which its file has it."""
+    turned, down, right = _displayed(block)
+    stored = values[:, ::-1] if right else values
+    stored = stored[::-1] if down else stored
+    return stored.swapaxes(0, 1) if turned else stored
+
+
+def without_thumbnail(block: bytes) -> bytes:
+    """Return an EXIF block without the small picture in it, which shows what the large one was; all else as it was."""
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    try:
+        if order is None:
+            return block
+        (first,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, first)
+        follows = first + 2 + 12 * count
+        (second,) = struct.unpack_from(order + "I", block, follows)
+        if not second:
+            return block
+        stripped = bytearray(block)
+        stripped[follows : follows + 4] = bytes(4)
+        (entries,) = struct.unpack_from(order + "H", block, second)
+        told = {}
+        for entry in range(second + 2, second + 2 + 12 * entries, 12):
+            tag, kind = struct.unpack_from(order + "HH", block, entry)
+            told[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), block, entry + 8)[0]
+        for place, size in ((0x0201, 0x0202), (0x0111, 0x0117)):
+            if place in told and size in told:
+                end = min(told[place] + told[size], len(block))
+                stripped[told[place] : end] = bytes(max(end - told[place], 0))
+        return bytes(stripped)
+    except struct.error:  # what cannot be followed may hold one
+        return b""
+
+
+def _displayed(block: bytes | None) -> tuple[bool, bool, bool]:
+    """Return how an image is displayed, as `_DISPLAYED` says it."""
+    try:
+        orientation = 1 if block is None else int(_loaded(block).get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, TypeError, struct.error):  # as PIL says that it is no block
+        orientation = 1
+    return _DISPLAYED.get(orientation, (False, False, False))
 
 
 def append_directories(file: Path, directories: Mapping[int, Mapping[int, Any]], byteorder: str) -> None:

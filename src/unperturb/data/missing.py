@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.data.exif import as_stored, upright, without_thumbnail
 from unperturb.data.recording import Recording, read
 from unperturb.errors import FileError, UsageError
 
@@ -69,6 +70,10 @@ def blanked(recording: Recording, missing: Mask) -> Recording:
     """Return a recording with zeros where pixels are missing, and nothing transparent there."""
     values = recording.values.copy()
     values[missing] = 0
+    metadata = dict(recording.metadata)
+    if metadata.get("exif") is not None:
+        metadata["exif"] = without_thumbnail(metadata["exif"])
+    recording = replace(recording, metadata=metadata)
     if recording.alpha is None:
         return replace(recording, values=values)
     alpha = recording.alpha.copy()
@@ -93,7 +98,7 @@ def _transparent(recording: Recording, name: str | Path) -> Mask:
 def _not_numbers(recording: Recording, name: str | Path) -> Mask:
     if recording.values.dtype.kind != "f":
         raise UsageError(f"{name} holds whole numbers, none of which is nan; give a mask as a file")
-    return _any_channel(np.isnan(recording.values), recording)
+    return _any_channel(~np.isfinite(recording.values), recording)
 
 
 def _of_colour(recording: Recording, mark: str) -> Mask:
@@ -121,6 +126,7 @@ def _marked(recording: Recording, path: Path, name: str | Path) -> Mask:
         raise FileError(f"there is no mask {path}: --missing is an image file, alpha, nan, or a colour such as #ff00ff")
     mask = read(path)
     marks = _any_channel(mask.values != 0, mask)
+    marks = as_stored(upright(marks, mask.metadata.get("exif")), recording.metadata.get("exif"))
     shape = recording.values.shape[:-1] if recording.is_colour else recording.values.shape
     if marks.shape not in (shape, shape[-2:]):
         sizes = " and ".join(" × ".join(map(str, reversed(each))) for each in (marks.shape, shape))

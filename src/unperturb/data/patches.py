@@ -221,12 +221,25 @@ def open_patches(
     folder = make_folder(cache)
     key = _key(files, preparation)
     index, samples = folder / f"{key}.json", folder / f"{key}.bin"
-    if not (index.is_file() and samples.is_file()):
+    found = _cached(index, samples, key)
+    if found is None:
         _decode(files, preparation, index, samples, progress)
-    described = json.loads(index.read_text())
-    places = tuple(Place(**place) for place in described["places"])
-    mapped = np.memmap(samples, dtype=np.dtype(described["dtype"]), mode="r")
-    return Patches(mapped, places, described["full_scale"], key)
+        found = _cached(index, samples, key)
+    if found is None:
+        raise FileError(f"{samples} does not hold what was written there; give another --cache")
+    return found
+
+
+def _cached(index: Path, samples: Path, key: str) -> Patches | None:
+    """Return what a cache holds; None where it is not there, or damaged."""
+    try:
+        described = json.loads(index.read_text())
+        places = tuple(Place(**place) for place in described["places"])
+        mapped = np.memmap(samples, dtype=np.dtype(described["dtype"]), mode="r")
+        full = len(mapped) == sum(place.height * place.width * place.channels for place in places)
+        return Patches(mapped, places, described["full_scale"], key) if full else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def held_out_files(sources: Sequence[str | Path], every: int = Preparation.held_out) -> list[Path]:
@@ -289,7 +302,8 @@ def _decode(
             if progress is not None:
                 progress(number + 1, len(files))
     assert first is not None
-    kind, full_scale = first.values.dtype, first.full_scale
+    kind = np.dtype(np.float32) if first.values.dtype == bool else first.values.dtype
+    full_scale = first.full_scale
     described = {"dtype": str(kind), "full_scale": full_scale, "places": places}
     with whole(index, overwrite=True) as part:
         part.write_text(json.dumps(described))

@@ -142,6 +142,8 @@ def _conditioned(
 ) -> Posterior:
     if isinstance(sigma, np.ndarray):
         raise UsageError("a conditional model takes one noise level, not a map")
+    if sigma is not None and not (np.isfinite(sigma) and sigma >= 0):
+        raise UsageError(f"sigma is a finite number of at least 0; got {sigma}")
     if missing is None:
         return blind_posterior(denoise.given(seen), compute)
     observed = torch.from_numpy(~missing)[None, None].expand(len(seen), 1, *missing.shape)
@@ -172,13 +174,19 @@ def _likelihood(
     return Likelihood(mask_operator(mask), seen, 0.0 if level is None else level)
 
 
+def _dense(values: NDArray[Any]) -> FloatArray:
+    """Return values as torch takes them; numpy finds an axis of one in order that goes backwards."""
+    dense = np.require(values, np.float32, ["C", "W"])
+    return dense.copy() if min(dense.strides, default=0) < 0 else dense
+
+
 def _channels_first(
     values: NDArray[Any], channel_axis: int | None, missing: NDArray[np.bool_] | None = None
 ) -> FloatArray:
     if values.size == 0:
         raise UsageError("there is nothing to restore: the array is empty")
     planes = values[None] if channel_axis is None else np.moveaxis(values, channel_axis, 0)
-    planes = np.require(planes, np.float32, ["C", "W"])
+    planes = _dense(planes)
     if missing is not None:
         if missing.dtype != bool or missing.shape != planes.shape[1:]:
             raise UsageError(
@@ -200,7 +208,7 @@ def _level(
         if not (np.isfinite(level) and level >= 0):
             raise UsageError(f"sigma is a finite number of at least 0; got {sigma}")
         return torch.tensor(float(level))
-    level_map = np.require(sigma, np.float32, ["C", "W"])
+    level_map = _dense(sigma)
     if level_map.shape != shape:
         raise UsageError(f"a map of sigma has the shape of the space, {shape}; got {level_map.shape}")
     if not (np.isfinite(level_map).all() and (level_map >= 0).all()):

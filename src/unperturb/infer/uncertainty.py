@@ -260,7 +260,7 @@ def natural_tilt(posterior: Posterior, direction: Tensor) -> float:
     shift = posterior.spread_of_noise.square() * v
     noise = float((v * shift).double().sum())
     if not noise > 0:
-        raise UsageError("a direction is not zero, and has some noise along it")
+        raise UsageError("along a direction without any noise nothing is uncertain; is sigma 0, or the direction?")
     variance = float((v * times(posterior, shift, posterior.mean)).double().sum())
     # A network may think that there is no variance at all, or a negative one; do not follow it to infinity.
     return 1 / math.sqrt(max(variance, 1e-4 * noise))

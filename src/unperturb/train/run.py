@@ -160,6 +160,7 @@ def train_model(
         raise UsageError(
             f"the checkpoint {files.state} is not the same for all processes; put it where all of them see it"
         )
+    was_done = state.step >= settings.steps
     draw = crops(settings, material.of(held_out=False), habits.device, processes)
     taken = fit(state, draw, precision=habits.precision, threads=habits.threads, processes=processes)
     if not processes.leads:
@@ -173,6 +174,8 @@ def train_model(
         raise ProcessLostError(
             f"{error} after step {state.step}; nothing is lost: --resume goes on from there"
         ) from None
+    if was_done and files.model.is_file():  # with what may have been added to its card since
+        return
     denoiser = finished(state, material, habits).with_card(**(card or {}))
     save_model(denoiser, files.model, dtype=torch.float16 if half else torch.float32)
 
@@ -182,11 +185,16 @@ def _recorded(
 ) -> Iterator[Report]:
     """Take the steps, with checkpoints and validation in between and a log of it."""
     settings = state.settings
-    cut_log(files.log, state.step or NEVER)
+    begun = False
     meter = _Meter()
     saved = time.monotonic()
     psnr: dict[str, float] = {}
     for progress in taken:
+        if not begun:  # what cannot be learned has said so by now, and has changed nothing
+            cut_log(files.log, progress.step - 1 or NEVER)
+            if progress.step == 1:
+                files.state.unlink(missing_ok=True)
+            begun = True
         meter.add(progress, settings)
         last = progress.step == progress.steps
         if last or time.monotonic() - saved > habits.checkpoint:
@@ -198,6 +206,8 @@ def _recorded(
             )
             _log(files.log, Report(progress, meter.loss, meter.speed, psnr))
         yield Report(progress, meter.loss, meter.speed, psnr)
+    if not begun:
+        cut_log(files.log, state.step or NEVER)
 
 
 def finished(state: FitState, material: Material, habits: Habits) -> Denoiser:

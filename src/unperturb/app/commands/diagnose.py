@@ -47,8 +47,11 @@ def diagnose(
     from it. Levels are in units where white is 1; those of float files in their own.
     """
     from unperturb.app.diagnosing import diagnose_files
+    from unperturb.app.outputs import check_not_input
     from unperturb.errors import FileError
 
+    if output is not None:
+        check_not_input(output, (*inputs, *again, *dark, *flat))
     if output is not None and output.exists() and not overwrite:
         raise FileError(f"{output} exists already; give another name, or --overwrite")
     with progress_line("diagnosing") as show:

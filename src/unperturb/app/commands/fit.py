@@ -201,7 +201,7 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
         click.echo(f"{output}: {summary['steps']} steps, {summary['gain']:+.2f} dB by an estimate without clean images")
     else:
         psnr = ", ".join(f"{kind} {value:.2f} dB" for kind, value in summary["psnr"].items())
-        click.echo(f"{output}: {summary['steps']} steps, validation {psnr}")
+        click.echo(f"{output}: {summary['steps']} steps, " + (f"validation {psnr}" if psnr else "done before"))
 
 
 def _use_recipe(context: click.Context, path: Path | None) -> None:
@@ -214,9 +214,26 @@ def _use_recipe(context: click.Context, path: Path | None) -> None:
         recipe = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise click.UsageError(f"the recipe {path} cannot be read: {error}") from None
-    values = {key.replace("-", "_"): value for key, value in recipe.items()}
-    known = {parameter.name for parameter in context.command.params}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise click.UsageError(f"the recipe {path} sets {', '.join(unknown)}, which fit does not know")
+    known = {
+        name.lstrip("-"): parameter
+        for parameter in context.command.params
+        for name in (*parameter.opts, *([] if parameter.name is None else [parameter.name.replace("_", "-")]))
+    }
+    values: dict[str, Any] = {}
+    for key, value in recipe.items():
+        parameter = known.get(key.replace("_", "-"))
+        if parameter is None or parameter.name is None:
+            raise click.UsageError(f"the recipe {path} sets {key}, which fit does not know")
+        if not _fits(value, parameter.type):
+            raise click.UsageError(f"the recipe {path} sets {key} to {value!r}, which is no {parameter.type.name}")
+        values[parameter.name] = value
     context.default_map = {**(context.default_map or {}), **values}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of a recipe is of the kind of an option."""
+    if isinstance(kind, click.types.BoolParamType):
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    return isinstance(value, str) or not isinstance(kind, click.types.IntParamType) or value == int(value)

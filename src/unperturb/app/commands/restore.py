@@ -1,5 +1,6 @@
 """`unperturb restore`: the best guess, for files and folders."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -97,6 +98,8 @@ def restore(
     keep_freed_memory()
     compute = as_compute(device, precision, tile)
     looking = as_looking(model, sigma, missing, perturb, noise, compute, inputs, choosing=True)
+    if math.isnan(strength):
+        raise click.UsageError("--strength is a share from 0 to 1; got nan")
     if strength < 1 and (missing is not None or perturb is not None):
         raise click.UsageError("--strength is of noise; what is missing, or blurred, is restored whole")
     restoring = Restoring(looking, quality, strength, overwrite or resume)
