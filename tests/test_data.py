@@ -920,3 +920,21 @@ def test_importing_recordings_loads_no_decoder_and_no_torch() -> None:
     script = "import json, sys, unperturb.data.recording; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"torch", "PIL", "tifffile", "imagecodecs", "skimage", "scipy"} & set(json.loads(done.stdout))
+
+
+def test_what_a_tiff_stores_otherwise_is_written_as_it_is_displayed(tmp_path):
+    """Breaks: a negative; colours that were multiplied by their alpha once are so for ever."""
+    values = np.random.default_rng(0).integers(10, 240, (12, 15), np.uint8)
+    tifffile.imwrite(tmp_path / "scan.tif", 255 - values, photometric="miniswhite")
+    write(read(tmp_path / "scan.tif"), tmp_path / "scan.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "scan.png")), values)
+    write(read(tmp_path / "scan.tif"), tmp_path / "again.tif")
+    assert np.array_equal(tifffile.imread(tmp_path / "again.tif"), 255 - values)
+    alpha = np.full((12, 15), 128, np.uint8)
+    colours = np.repeat(values[..., None], 3, -1)
+    stored = np.concatenate([np.rint(colours * (128 / 255)).astype(np.uint8), alpha[..., None]], -1)
+    tifffile.imwrite(tmp_path / "half.tif", stored, photometric="rgb", extrasamples=["assocalpha"])
+    write(read(tmp_path / "half.tif"), tmp_path / "half.png")
+    found = np.asarray(Image.open(tmp_path / "half.png"))
+    assert np.abs(found[..., :3].astype(int) - colours).max() <= 1
+    assert (found[..., 3] == 128).all()

@@ -544,3 +544,11 @@ def test_what_is_infinite_is_no_number_either(tmp_path):
     values[2, 3] = np.inf
     tifffile.imwrite(tmp_path / "a.tif", values)
     assert find_missing(read(tmp_path / "a.tif"), "nan", "a.tif").sum() == 1
+
+
+def test_a_mask_whose_small_values_are_white_marks_what_is_white(tmp_path):
+    """Break: what is stored as something else than 0 is marked."""
+    picture(tmp_path / "a.png", SIZE)
+    tifffile.imwrite(tmp_path / "mask.tif", np.where(HIDDEN, 0, 255).astype(np.uint8), photometric="miniswhite")
+    found = find_missing(read(tmp_path / "a.png"), str(tmp_path / "mask.tif"), "a.png")
+    assert np.array_equal(found, HIDDEN)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from unperturb.app.cli import main
+from unperturb.app.training import _levels
 from unperturb.data import signal as signals
 from unperturb.data.gaps import bridged, estimate_white, find_gaps
 from unperturb.data.signal import Signal
@@ -19,6 +20,7 @@ from unperturb.infer.interval import calibrations
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import load
+from unperturb.model.spec import parse
 
 
 def waves(samples: int = 6000, seed: int = 0) -> np.ndarray:
@@ -288,3 +290,13 @@ def test_units_are_those_of_what_was_observed():
     assert units.given_back(units.taken(np.array([4.0]))) == pytest.approx([4.0])
     assert units_of(np.full(3, np.nan)).scale == units_of(np.full(3, 7.0)).scale == 1
     assert isinstance(Stretches((), ()).largest, int)
+
+
+@pytest.mark.parametrize(
+    ("spec", "level"),
+    [("gaussian:sigma=0..0.4", 0.4), ("gaussian:sigma=0.1 | gaussian:sigma=0.3", 0.3),
+     ("gaussian:sigma=0.3 + gaussian:sigma=0.4", 0.5)],
+)  # fmt: skip
+def test_intervals_are_calibrated_up_to_the_strongest_noise(spec, level):
+    """Break: of several kinds of noise, up to 1."""
+    assert _levels(parse(spec))[-1] == pytest.approx(level)

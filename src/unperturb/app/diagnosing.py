@@ -13,7 +13,7 @@ from unperturb.data.diagnosis import Measured, NoiseCurve, measure_noise
 from unperturb.data.faults import Faults, find_faults
 from unperturb.data.recording import files_of, read
 from unperturb.errors import FileError, UsageError
-from unperturb.model.perturbation import Gaussian, Perturbation, PoissonGaussian
+from unperturb.model.perturbation import Composition, Gaussian, Perturbation, PoissonGaussian
 from unperturb.model.spec import parse
 from unperturb.model.stabilise import is_noise
 
@@ -202,7 +202,9 @@ def noise_of(text: str) -> Perturbation:
     """
     process = parse(text)
     if not is_noise(process):
-        raise UsageError(f"--noise is gaussian, poisson or poisson-gaussian, or auto; got {text!r}")
+        first = text.split("+", maxsplit=1)[0].strip()
+        hint = f"; {first} alone is noise" if isinstance(process, Composition) and is_noise(parse(first)) else ""
+        raise UsageError(f"--noise is gaussian, poisson or poisson-gaussian, or auto; got {text!r}{hint}")
     if ".." in str(process):
         raise UsageError(f"{process} leaves open how strong the noise is; give one number for every level")
     return process
@@ -273,12 +275,13 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
             "will leave blotches; blind-spot methods and those that compare neighbours will fail as well. For photographs "
             "there is `photo`; else train with this spec."
         )
+    spec = "the first part of this spec" if faults.faulty > FAULTY or faults.missing else "this spec"
     if noise.grows and noise.correlated:
         told.append("It grows with brightness, which that spec does not say; no spec says both but `camera`.")
     elif noise.grows:
         told.append(
             "Noise grows with brightness. `natural` takes it to be equally strong everywhere: bright places will keep "
-            "some, dark ones lose detail. --noise with this spec tells it how strong it is where."
+            f"some, dark ones lose detail. --noise with {spec} tells it how strong it is where."
         )
         if noise.intercept.high < 0:
             told.append("It ends before brightness does, at the camera's offset.")

@@ -1,5 +1,6 @@
 """From the options of `unperturb fit` to a run."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from unperturb.infer.interval import with_calibration
 from unperturb.model.checkpoint import load, save_model
 from unperturb.model.level import Range
 from unperturb.model.network import PRESETS, UNetSettings
-from unperturb.model.perturbation import Perturbation
+from unperturb.model.perturbation import Choice, Composition, Perturbation
 from unperturb.model.spec import parse
 from unperturb.train.material import Material
 from unperturb.train.objective import OBJECTIVES
@@ -165,9 +166,17 @@ def _calibrate(path: Path, material: Stretches, half: bool, show: Show) -> None:
 
 def _levels(perturbation: Perturbation) -> list[float]:
     """Return noise levels to calibrate at: four up to the largest that a model was trained for."""
+    return [_highest(perturbation) * share for share in (0.1, 0.25, 0.5, 1.0)]
+
+
+def _highest(perturbation: Perturbation) -> float:
+    """Return the largest noise level of a perturbation; of what has none, 1."""
+    if isinstance(perturbation, Choice):
+        return max(map(_highest, perturbation.parts))
+    if isinstance(perturbation, Composition):
+        return math.hypot(*map(_highest, perturbation.parts))
     sigma = getattr(perturbation, "sigma", 1.0)
-    highest = sigma.high if isinstance(sigma, Range) else float(sigma)
-    return [highest * share for share in (0.1, 0.25, 0.5, 1.0)]
+    return float(sigma.high if isinstance(sigma, Range) else sigma)
 
 
 def _left_open(options: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,9 @@ import numpy as np
 from unperturb.data.recording import MAX_PIXELS, Array, Recording
 from unperturb.errors import FileError
 
+_MIN_IS_WHITE, _ASSOCIATED = 0, 1
+"""Of TIFF: a photometric interpretation, and a kind of extra sample."""
+
 
 def check_size(path: Path, height: int, width: int, n_bytes: int | None = None) -> None:
     """Refuse an image by its header, before memory is taken for it.
@@ -64,6 +67,25 @@ def join_alpha(recording: Recording) -> Array:
     return np.concatenate([values, recording.alpha[..., None]], axis=-1)
 
 
+def as_displayed(recording: Recording) -> Recording:
+    """Return a recording with the values that are displayed, where a TIFF file stores others.
+
+    Small values may be white, as scanners have it; and colours may have been multiplied by their alpha, which other
+    formats do not mean.
+    """
+    layout = recording.metadata.get("tiff")
+    if layout is None:
+        return recording
+    values, alpha, full = recording.values, recording.alpha, recording.full_scale
+    if layout.photometric == _MIN_IS_WHITE:
+        values = ~values if values.dtype == bool else (full - values).astype(values.dtype)
+    if alpha is not None and tuple(layout.extra_samples) == (_ASSOCIATED,) and values.dtype.kind in "uf":
+        opacity = np.maximum(alpha if values.ndim == alpha.ndim else alpha[..., None], np.finfo(np.float32).tiny)
+        whole = values * (full / opacity)
+        values = np.clip(np.rint(whole) if values.dtype.kind == "u" else whole, 0, full).astype(values.dtype)
+    return dataclasses.replace(recording, values=values)
+
+
 def one_picture(recording: Recording, name: str, label: str, *, dtypes: tuple[str, ...], limit: int) -> Recording:
     """Return a recording as a picture format can hold it, or say why it cannot.
 
@@ -87,6 +109,7 @@ def one_picture(recording: Recording, name: str, label: str, *, dtypes: tuple[st
     FileError
         The recording is a stack, has another number of channels, another sample type, or a side that is too long.
     """
+    recording = as_displayed(recording)
     n_planes = int(np.prod(recording.stack_shape))
     if recording.stack_shape and n_planes != 1:
         raise FileError(f"{name} cannot hold {n_planes} planes, {label} holds one; write a .tif file.")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.data.exif import as_stored, upright, without_thumbnail
+from unperturb.data.image import as_displayed
 from unperturb.data.recording import Recording, read
 from unperturb.errors import FileError, UsageError
 
@@ -125,7 +126,7 @@ def _marked(recording: Recording, path: Path, name: str | Path) -> Mask:
     if not path.exists():
         raise FileError(f"there is no mask {path}: --missing is an image file, alpha, nan, or a colour such as #ff00ff")
     mask = read(path)
-    marks = _any_channel(mask.values != 0, mask)
+    marks = _any_channel(as_displayed(mask).values != 0, mask)
     marks = as_stored(upright(marks, mask.metadata.get("exif")), recording.metadata.get("exif"))
     shape = recording.values.shape[:-1] if recording.is_colour else recording.values.shape
     if marks.shape not in (shape, shape[-2:]):
