@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from unperturb.infer.even import even
-from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import UNetSettings
@@ -73,14 +72,11 @@ def test_small_pictures_say_too_little(shape):
     assert np.array_equal(even(seen, clean), clean)
 
 
-def test_a_photograph_is_restored_so_and_nothing_else_is():
+def test_a_photograph_is_restored_so_and_nothing_else_is(monkeypatch):
     """Break: the network's answer alone."""
-    _, seen = grained(64, 72)
-    seen[16:40, 16:40] += 0.5 * np.random.default_rng(1).standard_normal((24, 24)).astype(np.float32)
+    monkeypatch.setattr("unperturb.infer.restore.even", lambda _seen, answer, _axis: np.full_like(answer, 7.0))
+    _, seen = grained(24, 32)
     for spec, evened in (("camera:iso=100..800", True), ("gaussian:sigma=0..0.2", False)):
         settings = UNetSettings(channels=1, widths=(4, 8), blocks=1, given=True)
         denoiser = Denoiser(Card(settings, perturbation=spec)).requires_grad_(False)
-        asked = observe(seen, denoiser)
-        answer = asked.to_array(asked.posterior.mean)
-        assert np.array_equal(restore(seen, denoiser), even(seen, answer)) == evened
-        assert np.array_equal(restore(seen, denoiser), answer) != evened
+        assert (restore(seen, denoiser) == 7).all() == evened
