@@ -117,10 +117,10 @@ def check_not_input(output: Path, inputs: Sequence[Path]) -> None:
     UsageError
         Where that would be done.
     """
-    target = _resolved(output)
-    if any(target == _resolved(root) or _resolved(root) in target.parents for root in inputs) and target.is_file():
-        lost = next((root for root in inputs if target == _resolved(root)), None)
-        if lost is not None or target.suffix.lower() in (*SUFFIXES, *RAW, *signal.SUFFIXES):
+    target, kinds = _resolved(output), (*SUFFIXES, *RAW, *signal.SUFFIXES)
+    for place in map(_resolved, inputs):
+        inside = place in target.parents and target.suffix.lower() in kinds
+        if target.is_file() and (target == place or inside):
             raise UsageError(f"the input {output} would be replaced by a result; give another output")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.app.imputing import Learning, learn_rows
+from unperturb.app.outputs import check_not_input
 from unperturb.app.table_report import Filled, report
 from unperturb.atomic import make_folder, whole
 from unperturb.data.table import SUFFIXES, Table, read_table, write_table
@@ -88,8 +89,8 @@ class Imputing:
         """
         if not self.target.name.lower().endswith(SUFFIXES):
             raise UsageError(f"{self.target}: tables are written as {', '.join(SUFFIXES)}")
-        if self.source.resolve() in {file.resolve() for file in self.files}:
-            raise UsageError(f"the input {self.source} would be replaced by a result; give another output")
+        for file in self.files:
+            check_not_input(file, (self.source,))
         twice = next((file for file in self.files if self.files.count(file) > 1), None)
         if twice is not None:
             raise UsageError(f"{twice} would be written twice; give another output, or another place for the model")
