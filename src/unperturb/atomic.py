@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     target = Path(path)
     _check_target(target, overwrite=overwrite)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = target.with_name(_part())
     try:
         temporary.touch(exist_ok=False)
         yield temporary
@@ -62,6 +63,32 @@ def whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | Path) -> None:
+    """Refuse a file that could not be written, before anything is computed: a place is tried, and left as it was.
+
+    Parameters
+    ----------
+    path
+        The file to appear. Its folder may be missing, and be made later.
+
+    Raises
+    ------
+    FileError
+        It is a folder, or cannot be written there.
+    """
+    target = Path(path)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(target.stat().st_mode):  # a name that is too long says so as well
+                raise FileError(f"{target} is a folder; name a file in it.")
+        folder = next(parent for parent in target.absolute().parents if parent.exists())
+        tried = folder / _part()
+        tried.touch(exist_ok=False)
+        tried.unlink()
+    except OSError as error:
+        raise FileError(f"{target} could not be written: {_reason(error)}.") from error
 
 
 def make_folder(path: str | Path) -> Path:
@@ -80,6 +107,11 @@ def make_folder(path: str | Path) -> Path:
     except OSError as error:
         raise FileError(f"the folder {folder} could not be made: {_reason(error)}.") from error
     return folder
+
+
+def _part() -> str:
+    """Return a name that nobody else uses, of a file that is not whole yet."""
+    return f".{secrets.token_hex(8)}.part"
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:

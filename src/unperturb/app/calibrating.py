@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unperturb.app.batch import run_batch
 from unperturb.app.observing import check_mean
 from unperturb.app.outputs import Job, check_not_input
-from unperturb.atomic import make_folder
+from unperturb.atomic import check_place, make_folder
 from unperturb.data.patches import LUMINANCE, held_out_files
 from unperturb.data.recording import check_finite, files_of, read
 from unperturb.errors import FileError, ModelError, UnperturbError, UsageError
@@ -114,6 +114,7 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
     check_share("level", options["level"])
     check_share("confidence", options["confidence"])
     check_not_input(output, request.inputs)
+    check_place(output)
     if output.exists() and not options["overwrite"]:
         raise FileError(f"{output} is there already; --overwrite replaces it")
     denoiser = load(request.model)

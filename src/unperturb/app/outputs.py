@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unperturb.atomic import check_place
 from unperturb.data import signal
 from unperturb.data.recording import RAW, SUFFIXES, image_files
 from unperturb.errors import FileError, UsageError
@@ -106,6 +107,7 @@ def plan(
     if compare:
         jobs = _with_comparisons(jobs)
     _check(jobs, overwrite=overwrite or resume)
+    _check_places(jobs)
     return [job for job in jobs if not (resume and all(_is_there(file) for file in job.files))]
 
 
@@ -122,6 +124,19 @@ def check_not_input(output: Path, inputs: Sequence[Path]) -> None:
         inside = place in target.parents and target.suffix.lower() in kinds
         if target.is_file() and (target == place or inside):
             raise UsageError(f"the input {output} would be replaced by a result; give another output")
+
+
+def _check_places(jobs: list[Job]) -> None:
+    """Refuse work of which no result could be written; where some can, the others say so when it is their turn."""
+    places = {file.parent: file for job in jobs for file in job.files}
+    wrong = []
+    for file in places.values():
+        try:
+            check_place(file)
+        except FileError as error:
+            wrong.append(error)
+    if wrong and len(wrong) == len(places):
+        raise wrong[0]
 
 
 def _resolved(path: Path) -> Path:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unperturb.app.imputing import Learning, learn_rows
 from unperturb.app.outputs import check_not_input
 from unperturb.app.table_report import Filled, report
-from unperturb.atomic import make_folder, whole
+from unperturb.atomic import check_place, make_folder, whole
 from unperturb.data.table import SUFFIXES, Table, read_table, write_table
 from unperturb.data.table_columns import Column
 from unperturb.data.table_match import matched
@@ -91,6 +91,7 @@ class Imputing:
             raise UsageError(f"{self.target}: tables are written as {', '.join(SUFFIXES)}")
         for file in self.files:
             check_not_input(file, (self.source,))
+            check_place(file)
         twice = next((file for file in self.files if self.files.count(file) > 1), None)
         if twice is not None:
             raise UsageError(f"{twice} would be written twice; give another output, or another place for the model")

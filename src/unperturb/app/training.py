@@ -11,7 +11,7 @@ import torch
 
 from unperturb.app.adapting import run_noisy
 from unperturb.app.outputs import check_not_input
-from unperturb.atomic import make_folder
+from unperturb.atomic import check_place, make_folder
 from unperturb.data.patches import Preparation, open_patches
 from unperturb.data.stretches import Stretches, are_signals, open_stretches
 from unperturb.errors import FileError, UsageError
@@ -215,6 +215,7 @@ def _check_files(files: RunFiles, data: Sequence[Path], options: dict[str, Any])
     """Refuse to lose what is learned from, or an earlier run: its model, its checkpoint, or its log."""
     for path in (files.model, files.state, files.log):
         check_not_input(path, (*data, *options["again"]))
+        check_place(path)
     if options["overwrite"] or (options["resume"] and files.state.is_file()):
         return
     taken = [path for path in (files.model, files.state, files.log) if path.exists()]

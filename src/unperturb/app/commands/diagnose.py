@@ -48,10 +48,12 @@ def diagnose(
     """
     from unperturb.app.diagnosing import diagnose_files
     from unperturb.app.outputs import check_not_input
+    from unperturb.atomic import check_place
     from unperturb.errors import FileError
 
     if output is not None:
         check_not_input(output, (*inputs, *again, *dark, *flat))
+        check_place(output)
     if output is not None and output.exists() and not overwrite:
         raise FileError(f"{output} exists already; give another name, or --overwrite")
     with progress_line("diagnosing") as show:
