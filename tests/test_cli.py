@@ -426,12 +426,3 @@ def test_a_recipe_calls_options_by_their_names(run, tmp_path):
     code, _, err = run("fit", tmp_path / "in", "--recipe", tmp_path / "recipe.toml", "-o", tmp_path / "m.safetensors")
     assert code
     assert "nothing.safetensors" in err
-
-
-def test_values_far_from_zero_are_told_of(run, model, tmp_path):
-    """Break: in silence. Values of a picture are not far."""
-    values = np.random.default_rng(0).standard_normal((24, 31)).astype(np.float32)
-    for offset, told in ((1500, True), (0, False)):
-        tifffile.imwrite(tmp_path / "a.tif", values + offset)
-        _, _, err = run("restore", tmp_path / "a.tif", "--model", model, "--sigma", "0.5", "--overwrite")
-        assert ("subtract" in err) == told

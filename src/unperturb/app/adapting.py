@@ -1,6 +1,6 @@
 """From the options of `unperturb fit --noisy` to a run: noise told or found, an objective that fits it, recordings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from unperturb.app.diagnosing import diagnose_files, noise_of, white_noise
 from unperturb.app.shots import Shots, read_shots
 from unperturb.errors import UsageError
+from unperturb.infer.moved import SOME, movement
 from unperturb.infer.observe import observe
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
@@ -221,20 +222,28 @@ def _settings(recordings: Recordings, choice: Choice, options: dict[str, Any], s
 def _recordings(choice: Choice, denoiser: Denoiser) -> Recordings:
     """Return what is learned from, of a range of about 1, and how strong the noise is everywhere in it."""
     shots, noise = choice.shots, choice.noise
-    top = max(float(np.quantile(np.abs(plane), 0.999)) for plane in shots.firsts) or 1.0
+    counted = counting(noise)
+    by = 0.0 if counted else _movement(shots.firsts, noise)
+    top = max(float(np.quantile(np.abs(plane - by), 0.999)) for plane in shots.firsts) or 1.0
     firsts, seconds = shots.firsts, shots.seconds
     if choice.objective == "noise2noise":
         firsts, seconds = (tuple(pair[place] for pair in shots.pairs) for place in (0, 1))
     each = {id(plane): plane for plane in (*firsts, *seconds)}  # frames come several times
-    scaled = {key: (plane / top).astype(np.float32) for key, plane in each.items()}
+    scaled = {key: ((plane - by) / top).astype(np.float32) for key, plane in each.items()}
     sigmas = {key: _sigma_map(each[key], noise, denoiser) / top for key in {id(plane) for plane in firsts}}
-    counted = counting(noise)
     return Recordings(
         tuple(scaled[id(plane)] for plane in firsts),
         tuple(sigmas[id(plane)] for plane in firsts),
         tuple(scaled[id(plane)] for plane in seconds),
         None if counted is None else counted.scaled(1 / top),
     )
+
+
+def _movement(planes: Sequence[NDArray[np.float32]], noise: Perturbation) -> float:
+    """Return by how much images are moved that do not begin at black; restoring moves them again."""
+    values = np.concatenate([plane.ravel()[:: max(1, plane.size // SOME)] for plane in planes])
+    sigma = getattr(noise, "sigma", 0.0)
+    return movement(values, sigma if isinstance(sigma, float) else 0.0, 0.0)
 
 
 def _sigma_map(plane: NDArray[np.float32], noise: Perturbation, denoiser: Denoiser) -> NDArray[np.float32]:

@@ -21,12 +21,6 @@ from unperturb.model.stabilise import is_noise
 FAINT = 1 / 255
 """Noise below this share of the range of the values is not worth taking away."""
 
-FAR = 8
-"""How many times farther from 0 than they differ values are far from it."""
-
-SOME = 10**5
-"""Values that are looked at for it."""
-
 
 @dataclass(frozen=True)
 class Restoring:
@@ -85,11 +79,6 @@ class Restoring:
                 f"{job.source}: next to no white noise was found and next to nothing changed; noise that can be seen "
                 "all the same is not white (in a camera's JPEG, say), and --sigma tells its level"
             )
-        if isinstance(recording, Recording) and "note" not in told and (low := _far(recording)) is not None:
-            told["note"] = (
-                f"{job.source}: its values differ by little beside how far they lie from 0, as networks for pictures do "
-                f"not know them; subtract {low:.4g} first, and add it again"
-            )
         if job.compare is not None:
             assert isinstance(recording, Recording)
             assert isinstance(restored, Recording)
@@ -121,16 +110,6 @@ class Restoring:
                 progress=show,
             )
             yield index, answer if self.strength == 1 else plane + np.float32(self.strength) * (answer - plane)
-
-
-def _far(recording: Recording) -> float | None:
-    """Return the least value of a recording whose values lie far from 0 beside what they differ by; else None."""
-    some = recording.values.ravel()[:: max(1, recording.values.size // SOME)]
-    some = some[np.isfinite(some)].astype(np.float64)
-    if not len(some):
-        return None
-    low, high = np.quantile(some, [0.001, 0.999])
-    return float(low) if high > low and min(abs(low), abs(high)) > FAR * (high - low) else None
 
 
 def _range(recording: Recording | Signal) -> float:

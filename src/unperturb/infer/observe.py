@@ -21,6 +21,7 @@ from unperturb.data.noise import estimate_sigma
 from unperturb.errors import UsageError
 from unperturb.infer.condition import observed_posterior
 from unperturb.infer.counted import counted_posterior
+from unperturb.infer.moved import moved
 from unperturb.infer.posterior import Posterior, blind_posterior
 from unperturb.infer.tiled import Compute, Tiled, unet_settings
 from unperturb.model.denoiser import Denoise, Denoiser
@@ -112,14 +113,17 @@ def observe(
     together = settings is None or settings.channels == len(start)
     start = start[None] if together else start[:, None]
     if is_conditional(denoise):
-        posterior = _conditioned(denoise, start, sigma, missing, compute)
+        conditional = moved(denoise, planes, 0.0 if sigma is None else float(np.mean(sigma)), missing)
+        posterior = _conditioned(conditional, start, sigma, missing, compute)
     elif missing is None and (perturbation is None or isinstance(perturbation, Gaussian)):
         level = _level(values, channel_axis, _noise_of(perturbation, sigma), planes.shape[1:])
-        posterior = Posterior(Tiled(denoise, compute), start, level)
+        posterior = Posterior(Tiled(moved(denoise, planes, float(level.mean())), compute), start, level)
     elif missing is None and (counting := stabiliser(perturbation, planes)) is not None:
         posterior = counted_posterior(start, Tiled(denoise, compute), counting)
     else:
-        posterior = observed_posterior(denoise, _likelihood(start, sigma, missing, perturbation), compute=compute)
+        likelihood = _likelihood(start, sigma, missing, perturbation)
+        known = moved(denoise, planes, likelihood.sigma, missing)
+        posterior = observed_posterior(known, likelihood, compute=compute)
     return Observation(posterior, planes.shape, channel_axis)
 
 

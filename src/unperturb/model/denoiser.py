@@ -49,6 +49,8 @@ class Card:
         The spec it was trained under.
     offset, scale
         The values it works in: ``(x - offset) / scale``.
+    lowest
+        The least value of the images it was trained on, where they were floats; see `black`.
     name, description, data, licence
         For people.
     recipe
@@ -69,6 +71,7 @@ class Card:
     perturbation: str = ""
     offset: float = 0.0
     scale: float = 1.0
+    lowest: float | None = None
     name: str = ""
     description: str = ""
     data: str = ""
@@ -78,6 +81,11 @@ class Card:
     errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     inflation: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def black(self) -> float | None:
+        """Where the images begin that it was trained on: those of whole numbers at 0; None where it was not trained."""
+        return 0.0 if self.lowest is None and self.training else self.lowest
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values only, ready for JSON."""

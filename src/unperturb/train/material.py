@@ -36,6 +36,10 @@ class Material(Protocol):
     def largest(self) -> int:
         """The largest side of a crop that there is material for; 0 where there is none at all."""
 
+    @property
+    def lowest(self) -> float | None:
+        """The least value, where there are any that may be below 0."""
+
     def __len__(self) -> int: ...
 
     def of(self, *, held_out: bool) -> Self:

@@ -1,0 +1,170 @@
+"""Pictures that do not begin at black are answered as if they did."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from skimage import data
+
+from unperturb.infer.moved import moved
+from unperturb.infer.observe import observe
+from unperturb.infer.restore import restore
+from unperturb.infer.sample import sample
+from unperturb.infer.tiled import Compute
+from unperturb.model.checkpoint import load
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import UNetSettings
+from unperturb.model.spec import parse
+
+SIGMA = 0.1
+EXACT = Compute("cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def natural():
+    return load("natural")
+
+
+def picture(colour=False):
+    """Return a part of a photograph, in [0, 1]."""
+    return (data.chelsea()[60:156, 100:196] / 255)[..., slice(None) if colour else 1].astype(np.float32)
+
+
+def noisy(clean, sigma=SIGMA):
+    return clean + sigma * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+
+
+def psnr(one, other):
+    return -10 * np.log10(np.mean(np.square(one - other)))
+
+
+@pytest.mark.parametrize("colour", [False, True], ids=["gray", "colour"])
+@pytest.mark.parametrize("by", [-0.5, -1, -30, 20])
+def test_a_moved_picture_is_restored_as_well(natural, colour, by):
+    """Breaks: nothing is moved; it is moved the other way, or not back."""
+    clean, axis = picture(colour), -1 if colour else None
+    there = restore(noisy(clean), natural, SIGMA, channel_axis=axis)
+    moved_there = restore(noisy(clean) + np.float32(by), natural, SIGMA, channel_axis=axis)
+    assert psnr(moved_there - by, clean) > psnr(there, clean) - 0.25
+
+
+@pytest.mark.parametrize(
+    ("model", "perturbation"),
+    [("missing", None), ("natural", None), ("natural", "blur:sigma=1.2 + gaussian:sigma=0.1")],
+)
+def test_wherever_a_picture_is_moved_to_the_answer_is_the_same(model, perturbation):
+    """Breaks: what is missing is looked at; the approximate ways are left out."""
+    clean = picture()
+    hidden = np.random.default_rng(1).random(clean.shape) < 0.3 if perturbation is None else None
+    answers = []
+    for by in (-2, -5):
+        values = noisy(clean, 0.02) + np.float32(by)
+        if hidden is not None:
+            values[hidden] = 7.0 * by
+        answers.append(
+            restore(
+                values,
+                load(model),
+                missing=hidden,
+                perturbation=perturbation and parse(perturbation),
+                compute=EXACT,
+            )
+            - by
+        )
+    np.testing.assert_allclose(answers[0], answers[1], atol=2e-3)
+    assert psnr(answers[0], clean) > 22
+
+
+@pytest.mark.parametrize("model", ["natural", "missing"])
+def test_draws_are_moved_as_well(model):
+    """Breaks: as above."""
+    clean = picture()
+    hidden = np.random.default_rng(1).random(clean.shape) < 0.3 if model == "missing" else None
+    found = []
+    for by in (-2, -40):
+        values = noisy(clean, 0 if model == "missing" else SIGMA) + np.float32(by)
+        seen = observe(values, load(model), None if model == "missing" else SIGMA, missing=hidden, compute=EXACT)
+        found.append(sample(seen.posterior, 1, steps=6, seed=0)[0, 0, 0].numpy() - by)
+    np.testing.assert_allclose(found[0], found[1], atol=5e-3)
+    assert psnr(found[0], clean) > 22
+
+
+def test_pictures_that_may_begin_at_black_stay_where_they_are(natural):
+    """Breaks: the noise is not counted in; ends that a few pixels decide; a white page is moved for its paper."""
+    page = np.full((300, 300), 0.98, np.float32)
+    page[100, 100:110] = 0.1
+    pictures = [data.camera() / 255, data.chelsea()[..., 1] / 255, data.moon() / 255, data.page() / 255, page]
+    for clean in pictures:
+        for sigma in (0, 0.02, 0.1, 0.3):
+            for told in (0.8 * sigma, sigma, 1.2 * sigma):
+                values = noisy(clean.astype(np.float32), sigma)
+                assert moved(natural, values[None], told) is natural
+                assert moved(natural, values.clip(0, 1)[None], told) is natural
+
+
+def test_only_networks_that_learned_pictures_are_asked_elsewhere(natural):
+    """Breaks: the card is not asked; a camera's model is moved, whose noise depends on where black is."""
+    values = noisy(picture())[None] - 3
+    assert moved(natural, values, SIGMA) is not natural
+    untrained = Denoiser(Card(UNetSettings(widths=(8,), blocks=1)))
+    signal = Denoiser(Card(UNetSettings(dims=1, widths=(8,), blocks=1), training={"steps": 1}))
+    camera = load("photo")
+    known = natural.with_card(lowest=-3.0)
+    for denoise in (untrained, signal, camera, known, torch.add):
+        assert moved(denoise, values, SIGMA) is denoise
+    lower = moved(natural.with_card(lowest=-1.0), values, SIGMA)
+    assert lower.card.offset == pytest.approx(moved(natural, values, SIGMA).card.offset + 1)
+
+
+def test_hidden_values_do_not_move_a_picture(natural):
+    """Break: all values are looked at."""
+    values, hidden = picture()[None].copy(), np.zeros((96, 96), bool)
+    hidden[:30] = True
+    values[:, :30] = -50
+    assert moved(natural, values, 0.0, hidden) is natural
+    assert moved(natural, values, 0.0, np.ones((96, 96), bool)) is natural
+
+
+def test_the_command_moves_files_of_any_type(run, tmp_path):
+    """Break: nothing is moved."""
+    clean = picture()
+    heights = noisy(clean) * 80 + 2000
+    signed = np.rint(noisy(clean) * 3000 - 1000).astype(np.int16)
+    tifffile.imwrite(tmp_path / "heights.tif", heights.astype(np.float32))
+    tifffile.imwrite(tmp_path / "signed.tif", signed)
+    for name, scale, offset in (("heights", 80, 2000), ("signed", 3000, -1000)):
+        code, _, err = run("restore", tmp_path / f"{name}.tif", "--sigma", SIGMA * scale)
+        assert (code, err) == (0, "")
+        found = (tifffile.imread(tmp_path / f"{name}_restored.tif").astype(float) - offset) / scale
+        assert psnr(found, clean) > psnr(restore(noisy(clean), load("natural"), SIGMA), clean) - 0.25
+
+
+def test_a_model_remembers_where_its_pictures_began(run, tmp_path):
+    """Breaks: the card does not say it; that of whole numbers says it in their own units."""
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        tifffile.imwrite(tmp_path / f"{number}.tif", rng.normal(size=(40, 40)).astype(np.float32))
+        tifffile.imwrite(tmp_path / f"w{number}.tiff", rng.integers(40, 255, (40, 40), dtype=np.uint8))
+    tiny = ["--network", "tiny", "--steps", "1", "--patch-size", "16", "--held-out", "2", "--channels", "1"]
+    for kind, black in (("*.tif", pytest.approx(-3.1, abs=0.3)), ("*.tiff", 0)):
+        model = tmp_path / f"{kind[2:]}.safetensors"
+        files = sorted(tmp_path.glob(kind))
+        code, _, err = run("fit", *files, *tiny, "--cache", tmp_path / "cache", "-o", model)
+        assert code == 0, err
+        assert load(model).card.black == black
+
+
+def test_a_model_is_tuned_to_a_moved_recording_alike(run, tmp_path):
+    """Break: it learns from values where they are."""
+    known = []
+    for by in (-2, -5):
+        folder = tmp_path / str(by)
+        folder.mkdir()
+        tifffile.imwrite(folder / "a.tif", noisy(data.chelsea()[40:240, 100:196, 1] / np.float32(255)) + np.float32(by))
+        options = ["--noise", "gaussian:sigma=0.1", "--objective", "recorrupted", "--from", "natural", "--steps", "1"]
+        code, _, err = run("fit", "--noisy", folder / "a.tif", *options, "-o", folder / "m.safetensors")
+        assert code == 0, err
+        known.append([json.loads(line)["estimated"] for line in (folder / "m.log.jsonl").read_text().splitlines()])
+    np.testing.assert_allclose(known[0], known[1], rtol=1e-3)
