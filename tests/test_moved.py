@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy.ndimage import gaussian_filter
 from skimage import data
 
+from unperturb.infer.condition import first_guess
 from unperturb.infer.moved import moved
 from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
@@ -15,6 +17,7 @@ from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.linear import likelihood_of
 from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
 
@@ -77,6 +80,65 @@ def test_wherever_a_picture_is_moved_to_the_answer_is_the_same(model, perturbati
     assert psnr(answers[0], clean) > 22
 
 
+@pytest.mark.parametrize(("size", "by"), [(1 / 256, 0), (4000, -1000), (80, 2000)])
+@pytest.mark.parametrize("what", ["blur", "holes"])
+def test_what_is_approximate_asks_for_no_units_either(natural, what, size, by):
+    """Breaks: a walk begins at the noise that was trained, in any units; or about 0, wherever the picture lies."""
+    clean = picture()
+    if what == "blur":
+        seen = gaussian_filter(clean, 1.2, mode="mirror") + noisy(np.zeros_like(clean), 0.02)
+        spec = "blur:sigma=1.2 + gaussian:sigma={}"
+        there, elsewhere = (
+            restore(seen * scale + at, natural, perturbation=parse(spec.format(0.02 * scale)))
+            for scale, at in ((1, 0), (np.float32(size), np.float32(by)))
+        )
+    else:
+        hidden = np.random.default_rng(1).random(clean.shape) < 0.5
+        there, elsewhere = (
+            restore(np.where(hidden, 0, clean * scale + at).astype(np.float32), natural, missing=hidden)
+            for scale, at in ((1, 0), (np.float32(size), np.float32(by)))
+        )
+    assert psnr((elsewhere - by) / size, clean) > psnr(there, clean) - 0.6
+
+
+def test_a_first_guess_lies_where_the_picture_lies(natural):
+    """Breaks: least squares that shrink it towards 0; the place is not told."""
+    seen = torch.from_numpy(picture())[None, None]
+    spec = parse("blur:sigma=1.2 + gaussian:sigma=0.5")
+    there, elsewhere = (first_guess(likelihood_of(spec, seen + by, None), 0.5, by) - by for by in (0.0, -20.0))
+    torch.testing.assert_close(there, elsewhere, atol=1e-3, rtol=0)
+    start = observe(picture() - 20, natural, perturbation=spec).posterior.start
+    assert float(start.mean()) == pytest.approx(picture().mean() - 20, abs=1.5)
+
+
+def test_what_a_card_says_goes_with_the_units(natural):
+    """Breaks: levels are looked up as they are; errors are not squares."""
+    sigma = torch.tensor([0.02, 0.1, 0.3])
+    larger = natural.with_card(scale=50.0)
+    for channels in (1, 3):
+        known = natural.expected_error(sigma, channels)
+        torch.testing.assert_close(larger.expected_error(50 * sigma, channels), 2500 * known)
+    torch.testing.assert_close(larger.inflation(50 * sigma), natural.inflation(sigma))
+    assert len(set(natural.inflation(sigma).tolist())) == 3
+
+
+def test_black_stays_where_it_was_learned(natural):
+    """Break: values are made larger about 0."""
+    known = natural.with_card(ends=[-3.0, -2.0])
+    found = moved(known, 80 * picture()[None] - 3, 0.0).card
+    assert found.scale > 20
+    assert found.offset + found.scale * -3 == pytest.approx(-3)
+
+
+@pytest.mark.parametrize("size", [1 / 256, 4000])
+def test_pictures_of_any_size_have_a_place_of_their_own(natural, size):
+    """Breaks: none is looked for; that of the noise."""
+    values = noisy(picture()) * np.float32(size)
+    found = moved(natural, values[None], SIGMA * size).card
+    assert found.offset == 0
+    assert 0.3 < found.scale / size < 1.7
+
+
 @pytest.mark.parametrize("model", ["natural", "missing"])
 def test_draws_are_moved_as_well(model):
     """Breaks: as above."""
@@ -111,10 +173,10 @@ def test_only_networks_that_learned_pictures_are_asked_elsewhere(natural):
     untrained = Denoiser(Card(UNetSettings(widths=(8,), blocks=1)))
     signal = Denoiser(Card(UNetSettings(dims=1, widths=(8,), blocks=1), training={"steps": 1}))
     camera = load("photo")
-    known = natural.with_card(lowest=-3.0)
+    known = natural.with_card(ends=[-3.0, -2.0])
     for denoise in (untrained, signal, camera, known, torch.add):
         assert moved(denoise, values, SIGMA) is denoise
-    lower = moved(natural.with_card(lowest=-1.0), values, SIGMA)
+    lower = moved(natural.with_card(ends=[-1.0, 0.0]), values, SIGMA)
     assert lower.card.offset == pytest.approx(moved(natural, values, SIGMA).card.offset + 1)
 
 
@@ -148,12 +210,12 @@ def test_a_model_remembers_where_its_pictures_began(run, tmp_path):
         tifffile.imwrite(tmp_path / f"{number}.tif", rng.normal(size=(40, 40)).astype(np.float32))
         tifffile.imwrite(tmp_path / f"w{number}.tiff", rng.integers(40, 255, (40, 40), dtype=np.uint8))
     tiny = ["--network", "tiny", "--steps", "1", "--patch-size", "16", "--held-out", "2", "--channels", "1"]
-    for kind, black in (("*.tif", pytest.approx(-3.1, abs=0.3)), ("*.tiff", 0)):
+    for kind, learned in (("*.tif", pytest.approx((-3.1, 3.1), abs=0.3)), ("*.tiff", (0, 1))):
         model = tmp_path / f"{kind[2:]}.safetensors"
         files = sorted(tmp_path.glob(kind))
         code, _, err = run("fit", *files, *tiny, "--cache", tmp_path / "cache", "-o", model)
         assert code == 0, err
-        assert load(model).card.black == black
+        assert load(model).card.learned == learned
 
 
 def test_a_model_is_tuned_to_a_moved_recording_alike(run, tmp_path):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unperturb.app.diagnosing import diagnose_files, noise_of, white_noise
 from unperturb.app.shots import Shots, read_shots
 from unperturb.errors import UsageError
-from unperturb.infer.moved import SOME, movement
+from unperturb.infer.moved import SOME, place
 from unperturb.infer.observe import observe
 from unperturb.model.checkpoint import load
 from unperturb.model.denoiser import Denoiser
@@ -243,7 +243,7 @@ def _movement(planes: Sequence[NDArray[np.float32]], noise: Perturbation) -> flo
     """Return by how much images are moved that do not begin at black; restoring moves them again."""
     values = np.concatenate([plane.ravel()[:: max(1, plane.size // SOME)] for plane in planes])
     sigma = getattr(noise, "sigma", 0.0)
-    return movement(values, sigma if isinstance(sigma, float) else 0.0, 0.0)
+    return place(values, sigma if isinstance(sigma, float) else 0.0, (0.0, 1.0))[0]
 
 
 def _sigma_map(plane: NDArray[np.float32], noise: Perturbation, denoiser: Denoiser) -> NDArray[np.float32]:

@@ -116,11 +116,12 @@ class Patches:
         return max((min(place.height, place.width) for place in self.places), default=0)
 
     @property
-    def lowest(self) -> float | None:
-        """The least value, but for a thousandth of them, of images that are floats; None of others."""
+    def ends(self) -> tuple[float, float] | None:
+        """The least and the greatest value, but for a thousandth each, of images that are floats; None of others."""
         if self.samples.dtype.kind != "f" or not len(self.samples):
             return None
-        return float(np.quantile(self.samples[:: max(1, len(self.samples) // 10**6)], 0.001))
+        low, high = np.quantile(self.samples[:: max(1, len(self.samples) // 10**6)], [0.001, 0.999])
+        return float(low), float(high)
 
     @property
     def pixels(self) -> int:

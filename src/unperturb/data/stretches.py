@@ -78,7 +78,7 @@ class Stretches:
     sides: tuple[int, ...] = SIDES
 
     @property
-    def lowest(self) -> None:
+    def ends(self) -> None:
         """Nothing: channels lie about 0."""
 
     def __len__(self) -> int:

@@ -23,6 +23,7 @@ Timofte, "Plug-and-play image restoration with deep denoiser prior", 2021).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -239,13 +240,13 @@ def observed_posterior(
     level = _trained_level(denoise) if sigma is None else sigma
     if not 0 < level < float("inf"):
         raise UsageError(f"a walk begins at a noise level above 0; got {level}")
-    start = first_guess(likelihood, level)
+    start = first_guess(likelihood, level, _offset(denoise))
     if start.ndim > 2 and not isinstance(denoise, Tiled):
         denoise = Tiled(denoise, compute)
     return Posterior(condition(denoise, likelihood, method=method, blind=level), start, level, blind=True)
 
 
-def first_guess(likelihood: Likelihood, level: float) -> Tensor:
+def first_guess(likelihood: Likelihood, level: float, offset: float = 0.0) -> Tensor:
     """Return a signal to begin with, without a denoiser: missing pixels filled in smoothly, all else by least squares.
 
     Parameters
@@ -254,8 +255,13 @@ def first_guess(likelihood: Likelihood, level: float) -> Tensor:
         What was seen.
     level
         Typical size of signals, where the observation does not tell: least squares weigh them against its noise.
+    offset
+        Where they lie.
     """
     operator, y = likelihood.operator, likelihood.y
+    if offset:
+        there = torch.full_like(operator.adjoint(y), offset)
+        return there + first_guess(replace(likelihood, y=y - operator.forward(there)), level)
     if operator.mask is not None and y.ndim > 2:
         return filled(y, operator.mask.expand(len(y), 1, *y.shape[2:]))
     ratio = max((likelihood.sigma / level) ** 2, _FLOOR**2)
@@ -273,8 +279,19 @@ def _all(kept: Tensor, like: Tensor) -> Tensor:
 
 def _trained_level(denoise: Denoise) -> float:
     """Return the most noise that a denoiser was trained on."""
-    inner = denoise.denoise if isinstance(denoise, Tiled) else denoise
+    inner = _within(denoise)
     spec = parse(inner.card.perturbation) if isinstance(inner, Denoiser) and inner.card.perturbation else None
     if not isinstance(spec, Gaussian):
         raise UsageError("this denoiser does not say how much noise it was trained on; state the sigma to begin at")
-    return highest(spec.sigma)
+    assert isinstance(inner, Denoiser)
+    return highest(spec.sigma) * inner.card.scale
+
+
+def _offset(denoise: Denoise) -> float:
+    """Return where the values of a denoiser lie."""
+    inner = _within(denoise)
+    return inner.card.offset if isinstance(inner, Denoiser) else 0.0
+
+
+def _within(denoise: Denoise) -> Denoise:
+    return denoise.denoise if isinstance(denoise, Tiled) else denoise

@@ -1,12 +1,12 @@
-"""Images that do not begin at black: standardised values about 0, CT numbers, heights, kelvins.
+"""Images in other units than a network has learned: standardised values about 0, CT numbers, heights, kelvins.
 
-A network without biases asks for no units, D(c x, c σ) = c D(x, σ), but it has learned that pictures begin at black and
-do not lie far above it beside what they differ by. Where a picture is moved by o, its posterior mean is moved with it,
+Where a picture is moved by o and made s times as large, its posterior mean goes with it,
 
-    E[x | x̃] = o + D(x̃ − o, σ)
+    E[x | x̃] = o + s D((x̃ − o)/s, σ/s)
 
-exactly, whatever o is. So a network is asked at a place that it knows, and whoever asks never learns of it: draws,
-components and intervals are of the values as they are.
+exactly. A network without biases does not ask for s, but what its card says by noise level does; and it has learned
+that pictures begin at black and do not lie far above it beside what they differ by. So it is asked in units and at a
+place that it knows, and whoever asks never learns of it: draws, components and intervals are of values as they are.
 
 Photographs that cannot be told from others are left where they are. A picture in [0, 1] that was moved to [−1, 0] came
 back 8 dB worse without this, one moved to [−0.5, 0.5] 4 dB.
@@ -28,6 +28,9 @@ FAR = 4.0
 
 ROOM = 0.5
 """How far above it they are moved to: flat pictures, which lie about the middle, are known better there."""
+
+SMALL, LARGE = 1 / 8, 2.0
+"""How little and how much values may differ by, in units of what was learned."""
 
 ENDS, WIDE = 0.001, 3.09
 """Share of the values that may lie beyond either end, and where so much of a Gaussian does."""
@@ -57,16 +60,22 @@ def moved(
     """
     if not isinstance(denoise, Denoiser) or denoise.keeps_means:
         return denoise
-    network, black = denoise.card.network, denoise.card.black
-    if black is None or not isinstance(network, UNetSettings) or network.dims < 2:
+    card = denoise.card
+    if card.learned is None or not isinstance(card.network, UNetSettings) or card.network.dims < 2:
         return denoise
     seen = planes.reshape(len(planes), -1) if missing is None else planes[:, ~missing]
-    by = movement(seen.T.ravel(), sigma, black)
-    return cast(AnyDenoise, denoise.with_card(offset=denoise.card.offset + by)) if by else denoise
+    by, size = place(seen.T.ravel(), sigma, card.learned)
+    if (by, size) == (0.0, 1.0):
+        return denoise
+    black = card.learned[0]  # stays where it is in both, but for what it is moved by
+    offset = black + by + size * (card.offset - black)
+    return cast(AnyDenoise, denoise.with_card(offset=offset, scale=size * card.scale))
 
 
-def movement(values: NDArray[np.float32], sigma: float, black: float) -> float:
-    """Return by how much values are to be moved down for a network to know them; 0 where it does as they are.
+def place(values: NDArray[np.float32], sigma: float, learned: tuple[float, float]) -> tuple[float, float]:
+    """Return by how much values are moved up from where a network knows them, and how many times they are as large.
+
+    That is 0 and 1 where it knows them as they are.
 
     Parameters
     ----------
@@ -74,15 +83,18 @@ def movement(values: NDArray[np.float32], sigma: float, black: float) -> float:
         In any order.
     sigma
         Standard deviation of the noise in them.
-    black
-        Where the images begin that were learned.
+    learned
+        The ends of the images that were learned.
     """
     if not len(values):
-        return 0.0
-    least, extent = float(values.min()), max(float(np.ptp(values)), sigma)
-    if least - black > FAR * extent:
-        return least - black - ROOM * extent
+        return 0.0, 1.0
+    black, usual = learned[0], learned[1] - learned[0]
+    least, most = float(values.min()), max(float(np.ptp(values)), sigma)
     some = values[:: max(1, len(values) // SOME)].astype(np.float64)
     low, high = np.quantile(some, [ENDS, 1 - ENDS]) + np.array([WIDE, -WIDE]) * sigma  # the picture's own, or within
-    extent = max(high - low, sigma)
-    return 0.0 if low - black >= -max(sigma, BELOW * extent) else float(low - black - ROOM * extent)
+    extent = max(float(high - low), sigma)
+    size = most if most < SMALL * usual else extent if extent > LARGE * usual else usual
+    size = size / usual if size > 0 < usual else 1.0
+    if least - black > FAR * most:
+        return least - black - ROOM * most, size
+    return (0.0 if low - black >= -max(sigma, BELOW * extent) else float(low - black - ROOM * extent)), size

@@ -14,7 +14,7 @@ difference.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -49,8 +49,8 @@ class Card:
         The spec it was trained under.
     offset, scale
         The values it works in: ``(x - offset) / scale``.
-    lowest
-        The least value of the images it was trained on, where they were floats; see `black`.
+    ends
+        The least and the greatest value of the images it was trained on, where they were floats; see `learned`.
     name, description, data, licence
         For people.
     recipe
@@ -58,20 +58,20 @@ class Card:
     training
         What came of it: steps, pixels seen, seconds, versions.
     errors
-        Validation error by noise level: sigma, in the units of the values, to mean squared error; by kind of image
+        Validation error by noise level: sigma, in units of `scale`, to mean squared error; by kind of image
         where there are several ("gray", "colour").
     calibration
         How wide intervals from draws are, by what they are for; read by `unperturb.infer.calibrate`.
     inflation
         What noise on the way to a draw is multiplied by, 1 for an exact mean, so that draws lie as far apart as the
-        best guess errs; by noise level, in the units of the values; found by `unperturb.infer.calibrate`.
+        best guess errs; by noise level, in units of `scale`; found by `unperturb.infer.calibrate`.
     """
 
     network: NetworkSettings
     perturbation: str = ""
     offset: float = 0.0
     scale: float = 1.0
-    lowest: float | None = None
+    ends: Sequence[float] | None = None
     name: str = ""
     description: str = ""
     data: str = ""
@@ -83,9 +83,12 @@ class Card:
     inflation: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def black(self) -> float | None:
-        """Where the images begin that it was trained on: those of whole numbers at 0; None where it was not trained."""
-        return 0.0 if self.lowest is None and self.training else self.lowest
+    def learned(self) -> tuple[float, float] | None:
+        """The ends of the images that it was trained on, 0 and 1 of whole numbers; None where it was not trained."""
+        if self.ends is None:
+            return (0.0, 1.0) if self.training else None
+        low, high = self.ends
+        return low, high
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values only, ready for JSON."""
@@ -205,7 +208,7 @@ class Denoiser(nn.Module):
             return torch.ones_like(sigma)
         known = sorted((float(level), factor) for level, factor in self.card.inflation.items())
         levels, factors = (torch.tensor(column).to(sigma.device).double() for column in zip(*known, strict=True))
-        return interpolated(sigma.double().clamp(min=1e-30).log(), levels.log(), factors).to(sigma)
+        return interpolated(self._logarithm(sigma), levels.log(), factors).to(sigma)
 
     def expected_error(self, sigma: Tensor, channels: int) -> Tensor | None:
         """Return the mean squared error of the best guess by noise level, as the card has it from validation.
@@ -231,9 +234,11 @@ class Denoiser(nn.Module):
         levels = torch.tensor(sorted(map(float, known)), dtype=torch.float64)
         by_level = {float(level): error for level, error in known.items()}
         ratios = torch.tensor([by_level[level] / level**2 for level in levels.tolist()], dtype=torch.float64)
-        return (interpolated(sigma.double().clamp(min=1e-30).log(), levels.log(), ratios.log()).exp() * sigma**2).to(
-            sigma
-        )
+        return (interpolated(self._logarithm(sigma), levels.log(), ratios.log()).exp() * sigma**2).to(sigma)
+
+    def _logarithm(self, sigma: Tensor) -> Tensor:
+        """Return that of noise levels in the units that the network works in."""
+        return (sigma.double() / self.card.scale).clamp(min=1e-30).log()
 
     def with_card(self, **changes: Any) -> "Denoiser":
         """Return a denoiser that shares this one's network and has another card."""

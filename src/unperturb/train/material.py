@@ -37,8 +37,8 @@ class Material(Protocol):
         """The largest side of a crop that there is material for; 0 where there is none at all."""
 
     @property
-    def lowest(self) -> float | None:
-        """The least value, where there are any that may be below 0."""
+    def ends(self) -> tuple[float, float] | None:
+        """The least and the greatest value, where they need not be 0 and 1."""
 
     def __len__(self) -> int: ...
 

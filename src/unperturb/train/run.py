@@ -225,7 +225,7 @@ def finished(state: FitState, material: Material, habits: Habits) -> Denoiser:
         "python": platform.python_version(),
         ("images and reduced copies" if material.dims == 2 else "stretches"): len(material),
     }
-    return state.averaged.with_card(recipe=settings.as_dict(), training=training, errors=errors, lowest=material.lowest)
+    return state.averaged.with_card(recipe=settings.as_dict(), training=training, errors=errors, ends=material.ends)
 
 
 def _check_validation(held_out: Material) -> None:
