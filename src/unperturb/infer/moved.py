@@ -63,8 +63,7 @@ def moved(
     card = denoise.card
     if card.learned is None or not isinstance(card.network, UNetSettings) or card.network.dims < 2:
         return denoise
-    seen = planes.reshape(len(planes), -1) if missing is None else planes[:, ~missing]
-    by, size = place(seen.T.ravel(), sigma, card.learned)
+    by, size = place(planes if missing is None else planes[:, ~missing], sigma, card.learned)
     if (by, size) == (0.0, 1.0):
         return denoise
     black = card.learned[0]  # stays where it is in both, but for what it is moved by
@@ -80,17 +79,17 @@ def place(values: NDArray[np.float32], sigma: float, learned: tuple[float, float
     Parameters
     ----------
     values
-        In any order.
+        Of any shape.
     sigma
         Standard deviation of the noise in them.
     learned
         The ends of the images that were learned.
     """
-    if not len(values):
+    if not values.size:
         return 0.0, 1.0
     black, usual = learned[0], learned[1] - learned[0]
     least, most = float(values.min()), max(float(np.ptp(values)), sigma)
-    some = values[:: max(1, len(values) // SOME)].astype(np.float64)
+    some = values.ravel()[:: max(1, values.size // SOME)].astype(np.float64)
     low, high = np.quantile(some, [ENDS, 1 - ENDS]) + np.array([WIDE, -WIDE]) * sigma  # the picture's own, or within
     extent = max(float(high - low), sigma)
     size = most if most < SMALL * usual else extent if extent > LARGE * usual else usual
