@@ -1,6 +1,7 @@
 """Pictures that do not begin at black are answered as if they did."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from unperturb.infer.condition import first_guess
+from unperturb.infer.interval import find_calibration, intervals, level_of
 from unperturb.infer.moved import moved
 from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
@@ -137,6 +139,21 @@ def test_pictures_of_any_size_have_a_place_of_their_own(natural, size):
     found = moved(natural, values[None], SIGMA * size).card
     assert found.offset == 0
     assert 0.3 < found.scale / size < 1.7
+
+
+def test_intervals_go_with_the_units(natural):
+    """Breaks: looked up in the units of the values; in those of the network, where theirs are calibrated."""
+    known = find_calibration(natural.card, "gray")
+    found = {}
+    for size in (np.float32(1 / 64), np.float32(4000)):
+        posterior = observe(noisy(picture()) * size, natural, SIGMA * float(size), compute=EXACT).posterior
+        low, high, calibrated = intervals(posterior, known.drawing.draw(posterior), known)
+        assert calibrated
+        found[size] = (high - low) / size
+    widths = list(found.values())
+    assert float(widths[0].mean()) == pytest.approx(float(widths[1].mean()), rel=0.1)
+    own = replace(known, scales={4000 * SIGMA: 2.0, SIGMA: 1.0})
+    assert float(own.scale(level_of(posterior, own))) == 2
 
 
 @pytest.mark.parametrize("model", ["natural", "missing"])

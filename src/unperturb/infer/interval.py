@@ -160,10 +160,18 @@ def kind_of(posterior: Posterior) -> str:
 
 
 def level_of(posterior: Posterior, calibration: Calibration) -> Tensor:
-    """Return the noise level that a calibration is looked up by: 1 for all that is seen without noise in the start."""
+    """Return the noise level that a calibration is looked up by: 1 for all that is seen without noise in the start.
+
+    Images in other units than a network works in are calibrated by what was learned in those, where nothing is known of
+    their own.
+    """
     if posterior.counted is not None and calibration.kind.endswith(COUNTS):
         return torch.tensor(posterior.counted, dtype=torch.float64)
-    return torch.ones(()) if posterior.blind else posterior.spread_of_noise
+    if posterior.blind:
+        return torch.ones(())
+    level = posterior.spread_of_noise
+    inside = level / posterior.unit
+    return inside if calibration.holds_at(inside) and not calibration.holds_at(level) else level
 
 
 def with_calibration(denoiser: Denoiser, made: Iterable[Calibration]) -> Denoiser:

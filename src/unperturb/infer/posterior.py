@@ -64,6 +64,11 @@ class Posterior:
         return self.at(self.start, 1.0)
 
     @property
+    def unit(self) -> float:
+        """What 1 is of the values that the network within works in, if there is one."""
+        return float(getattr(self.denoise, "unit", 1.0))
+
+    @property
     def level_map(self) -> Tensor:
         """`sigma` as a tensor of the type of `start`."""
         return torch.as_tensor(self.sigma, dtype=self.start.dtype, device=self.start.device)

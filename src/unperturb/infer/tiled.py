@@ -117,6 +117,11 @@ class Tiled:
         halo = margin if self.compute.halo is None else self.compute.halo
         return list(tiles(shape, size, halo, settings.multiple if settings else 1))
 
+    @property
+    def unit(self) -> float:
+        """What 1 is of the values that the wrapped function works in, if it says so."""
+        return float(getattr(self.denoise, "unit", 1.0))
+
     def inflation(self, sigma: Tensor) -> Tensor:
         """Return what the wrapped function asks noise to be multiplied by on the way to a draw, if anything."""
         known = getattr(self.denoise, "inflation", None)

@@ -185,6 +185,11 @@ class Denoiser(nn.Module):
         return Conditioned(self, seen, torch.where(kept, y, torch.nan)) if kept.any() else Conditioned(self, seen)
 
     @property
+    def unit(self) -> float:
+        """What 1 is of the values that the network works in."""
+        return self.card.scale
+
+    @property
     def keeps_means(self) -> bool:
         """Whether what is coarse stays as it is observed (`unperturb.model.camera.leaves_means`).
 
