@@ -221,12 +221,14 @@ def test_the_command_moves_files_of_any_type(run, tmp_path):
 
 
 def test_noise_is_told_of_beside_what_values_differ_by(run, tmp_path):
-    """Breaks: beside all that sixteen bits can hold; beside a hot pixel."""
+    """Breaks: beside all that sixteen bits can hold; beside a hot pixel; nothing is said of that."""
     values = 200 + 1500 * noisy(picture(), 0.03)
     values[5, 5] = 65535
     tifffile.imwrite(tmp_path / "a.tif", np.rint(values).clip(0, 65535).astype(np.uint16))
     tifffile.imwrite(tmp_path / "clean.tif", np.rint(200 + 1500 * picture()).astype(np.uint16))
-    assert "next to no white noise" not in run("restore", tmp_path / "a.tif", "--model", "natural")[2]
+    told = run("restore", tmp_path / "a.tif", "--model", "natural")[2]
+    assert "next to no white noise" not in told
+    assert "disturbs what is around it (1 here)" in told
     assert "next to no white noise" in run("restore", tmp_path / "clean.tif", "--model", "natural")[2]
 
 

@@ -21,6 +21,9 @@ from unperturb.model.stabilise import is_noise
 FAINT = 1 / 255
 """Noise below this share of the range of the values is not worth taking away."""
 
+BEYOND = (8, 300)
+"""How far beyond that range values disturb what is around them, in units of it, and of the noise."""
+
 SOME = 10**5
 """Values that are looked at for their range."""
 
@@ -74,20 +77,39 @@ class Restoring:
             told["noise"] = str(seen.looking.perturbation)
         if seen.missing is not None:
             told["missing"] = float(seen.missing.mean())
-        if self.looking.caveat is not None:
-            told["note"] = f"{job.source}: {self.looking.caveat}"
-        known = [level for level in levels if level is not None]
-        if self.looking.sigma is None and known and max(known) < FAINT * _range(recording):
-            told["note"] = (
-                f"{job.source}: next to no white noise was found and next to nothing changed; noise that can be seen "
-                "all the same is not white (in a camera's JPEG, say), and --sigma tells its level"
-            )
+        note = self._note(seen, [level for level in levels if level is not None])
+        if note is not None:
+            told["note"] = f"{job.source}: {note}"
         if job.compare is not None:
             assert isinstance(recording, Recording)
             assert isinstance(restored, Recording)
             write(side_by_side(recording, restored), job.compare, overwrite=self.overwrite)
             told["compare"] = str(job.compare)
         return told
+
+    def _note(self, seen: Seen, levels: list[float]) -> str | None:
+        """Return what has to be said of an answer, given the noise levels of the planes; None where there is nothing."""
+        low, high = _ends(seen.recording)
+        if self.looking.sigma is None and levels and max(levels) < FAINT * (high - low):
+            return (
+                "next to no white noise was found and next to nothing changed; noise that can be seen all the same is "
+                "not white (in a camera's JPEG, say), and --sigma tells its level"
+            )
+        if self.looking.caveat is not None:
+            return self.looking.caveat
+        if not levels or seen.missing is not None or isinstance(seen.recording, Signal):
+            return None
+        far = max(BEYOND[0] * (high - low), BEYOND[1] * max(levels))
+        values = seen.recording.values
+        count = int(np.count_nonzero(values < low - far) + np.count_nonzero(values > high + far))
+        return (
+            None
+            if not count
+            else (
+                f"what lies far beyond all other values disturbs what is around it ({count} here); --missing takes a mask of "
+                "what is to be left out"
+            )
+        )
 
     def _planes(
         self, seen: Seen, levels: list[float | None], progress: Progress | None
@@ -115,11 +137,11 @@ class Restoring:
             yield index, answer if self.strength == 1 else plane + np.float32(self.strength) * (answer - plane)
 
 
-def _range(recording: Recording | Signal) -> float:
-    """Return what most values differ by, in the units of the file: twelve bits in sixteen are no more than twelve."""
+def _ends(recording: Recording | Signal) -> tuple[float, float]:
+    """Return between what most values lie, in the units of the file: of sixteen bits often less than twelve."""
     some = recording.values.ravel()[:: max(1, recording.values.size // SOME)]
     low, high = np.quantile(some[np.isfinite(some)].astype(np.float64), [0.001, 0.999])
-    return float(high - low)
+    return float(low), float(high)
 
 
 def side_by_side(before: Recording, after: Recording) -> Recording:
