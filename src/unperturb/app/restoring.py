@@ -90,7 +90,7 @@ class Restoring:
     def _note(self, seen: Seen, levels: list[float]) -> str | None:
         """Return what has to be said of an answer, given the noise levels of the planes; None where there is nothing."""
         low, high = _ends(seen.recording)
-        if self.looking.sigma is None and levels and max(levels) < FAINT * (high - low):
+        if self.looking.sigma is None and levels and max(levels) <= FAINT * (high - low):
             return (
                 "next to no white noise was found and next to nothing changed; noise that can be seen all the same is "
                 "not white (in a camera's JPEG, say), and --sigma tells its level"
