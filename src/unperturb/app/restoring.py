@@ -102,13 +102,11 @@ class Restoring:
         far = max(BEYOND[0] * (high - low), BEYOND[1] * max(levels))
         values = seen.recording.values
         count = int(np.count_nonzero(values < low - far) + np.count_nonzero(values > high + far))
+        if not count:
+            return None
         return (
-            None
-            if not count
-            else (
-                f"what lies far beyond all other values disturbs what is around it ({count} here); --missing takes a mask of "
-                "what is to be left out"
-            )
+            f"what lies far beyond all other values disturbs what is around it ({count} here); --missing takes a mask of "
+            "what is to be left out"
         )
 
     def _planes(
