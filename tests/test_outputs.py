@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unperturb.app.outputs import plan
 from unperturb.atomic import check_place
 from unperturb.errors import FileError
 
@@ -86,3 +87,10 @@ def _refuse(*_, **__):
 
 def _computed(*_, **__):
     raise AssertionError("something was computed")
+
+
+def test_what_is_done_already_needs_no_place(picture, monkeypatch):
+    """Break: places are tried before what is there is left out."""
+    plan((picture,), None, "restored")[0].target.write_bytes(b"")
+    monkeypatch.setattr(Path, "touch", _refuse)
+    assert plan((picture,), None, "restored", resume=True) == []

@@ -243,7 +243,7 @@ def _movement(planes: Sequence[NDArray[np.float32]], noise: Perturbation) -> flo
     """Return by how much images are moved that do not begin at black; restoring moves them again."""
     values = np.concatenate([plane.ravel()[:: max(1, plane.size // SOME)] for plane in planes])
     sigma = getattr(noise, "sigma", 0.0)
-    return place(values, sigma if isinstance(sigma, float) else 0.0, (0.0, 1.0))[0]
+    return place(values, sigma if isinstance(sigma, float) else 0.0)[0]
 
 
 def _sigma_map(plane: NDArray[np.float32], noise: Perturbation, denoiser: Denoiser) -> NDArray[np.float32]:

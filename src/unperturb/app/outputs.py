@@ -107,8 +107,9 @@ def plan(
     if compare:
         jobs = _with_comparisons(jobs)
     _check(jobs, overwrite=overwrite or resume)
+    jobs = [job for job in jobs if not (resume and all(_is_there(file) for file in job.files))]
     _check_places(jobs)
-    return [job for job in jobs if not (resume and all(_is_there(file) for file in job.files))]
+    return jobs
 
 
 def check_not_input(output: Path, inputs: Sequence[Path]) -> None:

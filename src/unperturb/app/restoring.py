@@ -101,7 +101,8 @@ class Restoring:
             return None
         far = max(BEYOND[0] * (high - low), BEYOND[1] * max(levels))
         values = seen.recording.values
-        count = int(np.count_nonzero(values < low - far) + np.count_nonzero(values > high + far))
+        least, most = np.float64(low - far), np.float64(high + far)  # beyond what 16 bits hold, it may be
+        count = int(np.count_nonzero(values < least) + np.count_nonzero(values > most))
         if not count:
             return None
         return (

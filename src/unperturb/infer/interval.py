@@ -162,8 +162,7 @@ def kind_of(posterior: Posterior) -> str:
 def level_of(posterior: Posterior, calibration: Calibration) -> Tensor:
     """Return the noise level that a calibration is looked up by: 1 for all that is seen without noise in the start.
 
-    Images in other units than a network works in are calibrated by what was learned in those, where nothing is known of
-    their own.
+    Images in other units than a network works in are calibrated by what was learned in those, or else in their own.
     """
     if posterior.counted is not None and calibration.kind.endswith(COUNTS):
         return torch.tensor(posterior.counted, dtype=torch.float64)
@@ -171,7 +170,7 @@ def level_of(posterior: Posterior, calibration: Calibration) -> Tensor:
         return torch.ones(())
     level = posterior.spread_of_noise
     inside = level / posterior.unit
-    return inside if calibration.holds_at(inside) and not calibration.holds_at(level) else level
+    return inside if calibration.holds_at(inside) else level
 
 
 def with_calibration(denoiser: Denoiser, made: Iterable[Calibration]) -> Denoiser:

@@ -12,6 +12,7 @@ Photographs that cannot be told from others are left where they are. A picture i
 back 8 dB worse without this, one moved to [−0.5, 0.5] 4 dB.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import numpy as np
@@ -63,15 +64,16 @@ def moved(
     card = denoise.card
     if card.learned is None or not isinstance(card.network, UNetSettings) or card.network.dims < 2:
         return denoise
-    by, size = place(planes if missing is None else planes[:, ~missing], sigma, card.learned)
-    if (by, size) == (0.0, 1.0):
+    seen = planes if missing is None else planes[:, ~missing]
+    apart = len(seen) > 1 and card.network.channels != len(seen)  # signals of their own, of one denoiser
+    places = {place(each, sigma, card.ends) for each in (seen if apart else [seen])}
+    by, size = places.pop()
+    if places or (by, size) == (0.0, 1.0):  # there is no place for all of them
         return denoise
-    black = card.learned[0]  # stays where it is in both, but for what it is moved by
-    offset = black + by + size * (card.offset - black)
-    return cast(AnyDenoise, denoise.with_card(offset=offset, scale=size * card.scale))
+    return cast(AnyDenoise, denoise.with_card(offset=by + size * card.offset, scale=size * card.scale))
 
 
-def place(values: NDArray[np.float32], sigma: float, learned: tuple[float, float]) -> tuple[float, float]:
+def place(values: NDArray[np.float32], sigma: float, ends: Sequence[float] | None = None) -> tuple[float, float]:
     """Return by how much values are moved up from where a network knows them, and how many times they are as large.
 
     That is 0 and 1 where it knows them as they are.
@@ -82,18 +84,22 @@ def place(values: NDArray[np.float32], sigma: float, learned: tuple[float, float
         Of any shape.
     sigma
         Standard deviation of the noise in them.
-    learned
-        The ends of the images that were learned.
+    ends
+        Between which values the images lay that were learned, where they were floats. Of those no more is known than
+        where they began, since they are in units of their own, and may hold what stands for nothing.
     """
     if not values.size:
         return 0.0, 1.0
-    black, usual = learned[0], learned[1] - learned[0]
-    least, most = float(values.min()), max(float(np.ptp(values)), sigma)
+    least = float(values.min())
+    most = max(float(values.max()) - least, sigma)
     some = values.ravel()[:: max(1, values.size // SOME)].astype(np.float64)
     low, high = np.quantile(some, [ENDS, 1 - ENDS]) + np.array([WIDE, -WIDE]) * sigma  # the picture's own, or within
     extent = max(float(high - low), sigma)
-    size = most if most < SMALL * usual else extent if extent > LARGE * usual else usual
-    size = size / usual if size > 0 < usual else 1.0
-    if least - black > FAR * most:
-        return least - black - ROOM * most, size
-    return (0.0 if low - black >= -max(sigma, BELOW * extent) else float(low - black - ROOM * extent)), size
+    below = -max(sigma, BELOW * extent)
+    if ends is not None:
+        above = float(low) - ends[0]
+        return (0.0 if above >= below else above - ROOM * extent), 1.0
+    size = most if most < SMALL else extent if extent > LARGE else 1.0
+    if least > FAR * most:
+        return least - ROOM * most, size or 1.0
+    return (0.0 if low >= below else float(low) - ROOM * extent), size or 1.0

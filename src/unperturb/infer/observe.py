@@ -117,7 +117,7 @@ def observe(
         posterior = _conditioned(conditional, start, sigma, missing, compute)
     elif missing is None and (perturbation is None or isinstance(perturbation, Gaussian)):
         level = _level(values, channel_axis, _noise_of(perturbation, sigma), planes.shape[1:])
-        posterior = Posterior(Tiled(moved(denoise, planes, float(level.mean())), compute), start, level)
+        posterior = Posterior(Tiled(moved(denoise, planes, float(level.max())), compute), start, level)
     elif missing is None and (counting := stabiliser(perturbation, planes)) is not None:
         posterior = counted_posterior(start, Tiled(denoise, compute), counting)
     else:
