@@ -712,6 +712,22 @@ def test_inflation_is_found_once_and_kept(run, model, tmp_path):
     assert not load(counts).card.inflation
 
 
+def test_draws_of_a_conditional_model_are_inflated_under_what_it_learned(run, tmp_path):
+    """By one factor, whatever is done to an image. Breaks: of noise alone; under any perturbation; not passed on."""
+    folder = write_pictures(tmp_path / "a", range(3))
+    network = UNetSettings(widths=(4, 8), blocks=1, given=True)
+    torch.manual_seed(0)
+    model, found = tmp_path / "model.safetensors", tmp_path / "found.safetensors"
+    save_model(Denoiser(Card(network, "erase:fraction=0.5")), model)
+    assert run("calibrate", folder, "--gray", "--model", model, "-o", found, *QUICK)[0] == 0
+    assert list(load(found).card.inflation) == ["1.0"]
+    bound = load(model).with_card(inflation={"1.0": 1.02}).given(torch.zeros(1, 1, 8, 8))
+    assert float(bound.inflation(torch.tensor(3.0))) == pytest.approx(1.02)
+    narrower = ("--perturb", "erase:fraction=0.2", "--overwrite")
+    assert run("calibrate", folder, "--gray", "--model", model, "-o", found, *QUICK, *narrower)[0] == 0
+    assert not load(found).card.inflation
+
+
 def test_calibrate_writes_a_model_whose_intervals_cover(run, model, tmp_path):
     """With a network that has learned nothing: no promise rests on how good it is.
 

@@ -227,7 +227,7 @@ def _recordings(choice: Choice, denoiser: Denoiser) -> Recordings:
     top = max(float(np.quantile(np.abs(plane - by), 0.999)) for plane in shots.firsts) or 1.0
     firsts, seconds = shots.firsts, shots.seconds
     if choice.objective == "noise2noise":
-        firsts, seconds = (tuple(pair[place] for pair in shots.pairs) for place in (0, 1))
+        firsts, seconds = (tuple(pair[which] for pair in shots.pairs) for which in (0, 1))
     each = {id(plane): plane for plane in (*firsts, *seconds)}  # frames come several times
     scaled = {key: ((plane - by) / top).astype(np.float32) for key, plane in each.items()}
     sigmas = {key: _sigma_map(each[key], noise, denoiser) / top for key in {id(plane) for plane in firsts}}

@@ -150,9 +150,8 @@ def learn(request: Request, output: Path, show: Callable[..., None]) -> Told:
 
 
 def _may_be_inflated(request: Request, denoiser: Denoiser) -> bool:
-    """Whether draws may be made to lie further apart: of a model of noise, where nothing was learned from them yet."""
-    card = denoiser.card
-    return not (card.network.given or request.perturbation(denoiser) is not None or card.inflation or card.calibration)
+    """Whether draws may be made to lie further apart: under what the model learned, where nothing rests on them yet."""
+    return request.options["perturb"] is None and not (denoiser.card.inflation or denoiser.card.calibration)
 
 
 def _inflated(

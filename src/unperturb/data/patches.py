@@ -311,8 +311,7 @@ def _decode(
                 progress(number + 1, len(files))
     assert first is not None
     kind = np.dtype(np.float32) if first.values.dtype == bool else first.values.dtype
-    full_scale = first.full_scale
-    described = {"dtype": str(kind), "full_scale": full_scale, "places": places}
+    described = {"dtype": str(kind), "full_scale": first.full_scale, "places": places}
     with whole(index, overwrite=True) as part:
         part.write_text(json.dumps(described))
 

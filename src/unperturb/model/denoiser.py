@@ -381,6 +381,10 @@ class Conditioned(Bound):
         hidden = self.known.isnan().to(error.device)  # what is computed elsewhere need not be known there
         return error * hidden.repeat(max(times, 1), *(1,) * (self.known.ndim - 1))
 
+    def inflation(self, sigma: Tensor) -> Tensor:
+        """Return what noise is multiplied by on the way to a draw, as the card has it."""
+        return self.denoiser.inflation(sigma)
+
 
 def _looked_at(x: Tensor, sigma: Tensor, given: Given) -> Tensor:
     """Return `x`, or nothing where its noise hides everything."""
