@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.data.listing import image_files
 from unperturb.data.patches import LUMINANCE
-from unperturb.data.recording import image_files, read
+from unperturb.data.recording import read
 from unperturb.errors import FileError, UsageError
 
 FloatArray = NDArray[np.float32]

@@ -251,6 +251,17 @@ def test_evaluate_tells_the_same_in_any_order_and_is_seeded_by_image(run, model,
     assert told["per_image"][0]["psnr_perturbed"] == pytest.approx(20, abs=0.6)
 
 
+def test_evaluate_tells_what_there_is_of_small_images_and_of_each_once(run, model, tmp_path):
+    """Breaks: a mean of nothing as a number; a file that is named twice, or in its folder as well, as two."""
+    image = np.random.default_rng(0).integers(0, 256, (6, 6), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    spec = ("--model", model, "--perturb", "gaussian:sigma=0.1")
+    code, out, err = run("evaluate", tmp_path / "a.png", tmp_path, tmp_path / "." / "a.png", *spec)
+    assert (code, err) == (0, "")
+    assert out.startswith("1 images, gaussian:sigma=0.1: PSNR ")
+    assert out.endswith("SSIM – (–)\n")
+
+
 def test_evaluate_refuses_a_spec_it_cannot_read(run, model, tmp_path):
     picture(tmp_path / "a.png")
     code, _, err = run("evaluate", tmp_path, "--model", model, "--perturb", "gausian:sigma=0.1")

@@ -27,7 +27,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from unperturb.atomic import whole
 from unperturb.data.exif import upright
-from unperturb.data.recording import Recording, check_finite, image_files, read, write
+from unperturb.data.listing import image_files
+from unperturb.data.recording import Recording, check_finite, read, write
 from unperturb.errors import FileError, UsageError
 
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

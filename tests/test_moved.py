@@ -10,6 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
+from unperturb.errors import UsageError
 from unperturb.infer.condition import first_guess
 from unperturb.infer.interval import find_calibration, intervals, level_of
 from unperturb.infer.moved import moved
@@ -197,10 +198,9 @@ def test_only_networks_that_learned_pictures_are_asked_elsewhere(natural):
     values = noisy(picture())[None] - 3
     assert moved(natural, values, SIGMA) is not natural
     untrained = Denoiser(Card(UNetSettings(widths=(8,), blocks=1)))
-    signal = Denoiser(Card(UNetSettings(dims=1, widths=(8,), blocks=1), training={"steps": 1}))
     camera = load("photo")
     known = natural.with_card(ends=[-3.0, -2.0])
-    for denoise in (untrained, signal, camera, known, torch.add):
+    for denoise in (untrained, camera, known, torch.add):
         assert moved(denoise, values, SIGMA) is denoise
     lower = moved(natural.with_card(ends=[-1.0, 0.0]), values, SIGMA)
     assert lower.card.offset == pytest.approx(moved(natural, values, SIGMA).card.offset + 1)
@@ -268,3 +268,34 @@ def test_a_model_is_tuned_to_a_moved_recording_alike(run, tmp_path):
         assert code == 0, err
         known.append([json.loads(line)["estimated"] for line in (folder / "m.log.jsonl").read_text().splitlines()])
     np.testing.assert_allclose(known[0], known[1], rtol=1e-3)
+
+
+def signal_model(**card) -> Denoiser:
+    """Return a model of signals that has learned nothing, but says that it has."""
+    torch.manual_seed(0)
+    return Denoiser(Card(UNetSettings(dims=1, widths=(4, 8), blocks=1), training={"steps": 1}, **card))
+
+
+def wave(samples=512):
+    """Return a noisy signal with a median of 0 and a standard deviation of 1."""
+    values = np.sin(np.arange(samples) / 9) + 0.1 * np.random.default_rng(0).standard_normal(samples)
+    return ((values - np.median(values)) / values.std()).astype(np.float32)
+
+
+@pytest.mark.parametrize("told", [0.1, None], ids=["told", "estimated"])
+def test_a_signal_is_asked_about_its_median(told):
+    """As a file is. Breaks: images alone; the noise by the estimator of images; without its scale."""
+    model, values = signal_model(errors={"signal": {"0.1": 1e-3}}), wave()
+    there = restore(values, model, told, compute=EXACT)
+    far = restore(100 + 8 * values, model, None if told is None else 8 * told, compute=EXACT)
+    np.testing.assert_allclose((far - 100) / 8, there, atol=2e-4)
+
+
+def test_signals_without_a_place_in_common_are_refused():
+    """Where they are elsewhere than what was learned. Breaks: left where they are; refused where they are near."""
+    model = signal_model()
+    pair = np.stack([wave(), 3 * wave()[::-1] + 0.5])
+    each = [restore(channel, signal_model().with_card(training={}), 0.1, compute=EXACT) for channel in pair]
+    np.testing.assert_allclose(restore(pair, model, 0.1, channel_axis=0, compute=EXACT), each, atol=1e-5)
+    with pytest.raises(UsageError, match="one at a time"):
+        restore(pair + 100, model, 0.1, channel_axis=0, compute=EXACT)

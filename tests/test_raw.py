@@ -7,7 +7,8 @@ import pytest
 import tifffile
 from skimage import data
 
-from unperturb.data.recording import image_files, read
+from unperturb.data.listing import image_files
+from unperturb.data.recording import read
 from unperturb.errors import FileError, UsageError
 
 BLACK, WHITE = 512, 15512

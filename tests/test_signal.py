@@ -401,6 +401,20 @@ def test_csv_columns_are_channels_with_names_units_gaps_and_a_rate(tmp_path: Pat
     assert (bare.names, bare.units, bare.rate, bare.values.shape) == ((), (), 100, (2, 2))
 
 
+def test_a_column_that_counts_rows_is_carried(tmp_path: Path) -> None:
+    """Beside another, whatever its name. Breaks: a channel like others; few rows; all that rises; the only one."""
+    rows = [(at, 1026 + at % 3, 2 * at) for at in range(20)]
+    path = csv_file(tmp_path, "'sample #','MLII',x\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
+    signal = read(path)
+    assert (signal.names, signal.rate) == (("'MLII'", "x"), None)
+    copy = tmp_path / "copy.csv"
+    write(dataclasses.replace(signal, values=signal.values + 1), copy)
+    assert copy.read_text().splitlines()[:3] == ["'sample #','MLII',x", "0,1027,1", "1,1028,3"]
+    assert read(csv_file(tmp_path, "a,b\n1,5\n2,6\n3,8\n")).names == ("a", "b")
+    assert read(csv_file(tmp_path, "a\n" + "".join(f"{at}\n" for at in range(20)))).names == ("a",)
+    assert read(csv_file(tmp_path, '"time, ms",x\n0,5\n2,6\n4,8\n')).rate == 500
+
+
 @pytest.mark.parametrize("rate", [360, 250, 44100, 0.1, 1 / 3, 12.5, 1e6, 128])
 @pytest.mark.parametrize("digits", [None, 6])
 def test_rounded_times_give_the_rate(tmp_path: Path, rate: float, digits: int | None) -> None:
@@ -431,6 +445,9 @@ def test_columns_that_are_named_like_times_and_are_none(tmp_path: Path) -> None:
     [
         ("a,b\nx,y\nz,w\n", "no column of numbers"),
         ("a;b\n1,5;2,5\n", "points for decimals"),
+        ("a;b\n1;0\n2,5;1\n3,5;1\n", "'2,5' in line 3 of the column 'a'; save it with points for decimals"),
+        ("a,b\n1,0.5\n?,2\n3,2\n", "'\\?' in line 3 of the column 'a', which has numbers elsewhere"),
+        ("1,0.5\n3,2\n2,x\n", "'x' in line 3 of column 2, which has"),
         ("time,remark\n0,a\n1,b\n", "no column of numbers"),
         ("a,b\n1,2\n3\n", "1 cells in line 3 and 2"),
         ("a,b\n1,2\n3,4,5\n", "3 cells in line 3"),

@@ -8,18 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy.io import wavfile
 
 from unperturb.app.cli import main
 from unperturb.app.training import _levels
 from unperturb.data import signal as signals
-from unperturb.data.gaps import bridged, estimate_white, find_gaps
+from unperturb.data.gaps import bridged, find_gaps
+from unperturb.data.noise import estimate_white
 from unperturb.data.signal import Signal
 from unperturb.data.stretches import SIDES, Stretches, open_stretches, units_of
 from unperturb.errors import FileError, TrainingError
 from unperturb.infer.interval import calibrations
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
-from unperturb.model.checkpoint import load
+from unperturb.model.checkpoint import load, save_model
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
 
 
@@ -124,6 +129,47 @@ def test_a_table_and_a_report_say_how_sure_it_is(folder, tmp_path):
         assert (best[gaps] < high[gaps]).all()
         assert ((low <= truth[channel]) & (truth[channel] <= high))[gaps].mean() > 0.6
         assert 0.001 < std[gaps].mean() / truth[channel].std() < 1
+
+
+@pytest.fixture
+def noise_model(tmp_path) -> Path:
+    """Return a model of white noise that has learned nothing."""
+    torch.manual_seed(0)
+    network = UNetSettings(dims=1, widths=(4, 8), blocks=1)
+    save_model(Denoiser(Card(network, "gaussian:sigma=0..1", training={"steps": 1})), tmp_path / "noise.safetensors")
+    return tmp_path / "noise.safetensors"
+
+
+def test_what_is_observed_with_noise_is_not_certain(noise_model, tmp_path):
+    """Beside gaps, where the noise is told by what was done. Breaks: told by --sigma alone; in the table, the trace."""
+    values = np.sin(np.arange(400) / 9).astype(np.float32)
+    values[100:120] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    asked = (tmp_path / "a.npy", "--missing", "nan", "--model", noise_model, "--perturb", "gaussian:sigma=0.3")
+    told = json.loads(run("uncertainty", *asked, "-o", tmp_path, "--n-samples", 2, "--steps", 2, "--json"))
+    assert "over all samples" in told["results"][0]["verdict"][0]
+    table = np.loadtxt(tmp_path / "a_uncertainty.csv", delimiter=",", skiprows=1)
+    run("restore", *asked, "-o", tmp_path / "best.npy")
+    np.testing.assert_allclose(table[:, 1], np.load(tmp_path / "best.npy"), atol=1e-5)
+    assert (table[:, 2] > 0).all()
+    assert np.abs(table[:, 1] - values)[200:].max() > 0.01
+
+
+def test_a_table_is_in_the_units_of_its_file(noise_model, tmp_path):
+    """As the noise that was taken away is. Breaks: of 16 bits in units of the largest; the trace alone; the width."""
+    levels = (3000 * np.sin(np.arange(400) / 9) + 300 * np.random.default_rng(0).standard_normal(400)).astype(np.int16)
+    wavfile.write(tmp_path / "a.wav", 100, levels)
+    np.save(tmp_path / "a.npy", levels)
+    tables = []
+    for name in ("a.wav", "a.npy"):
+        folder = tmp_path / name[-3:]
+        more = ("--sigma", 300, "-o", folder, "--n-samples", 2, "--steps", 2, "--json")
+        told = json.loads(run("uncertainty", tmp_path / name, "--model", noise_model, *more))["results"][0]
+        assert told["sigma"] == pytest.approx([300])
+        table = np.loadtxt(folder / "a_uncertainty.csv", delimiter=",", skiprows=1)[:, 1:]
+        assert told["mean_std"] == pytest.approx([table[:, 1].mean()], rel=1e-4)
+        tables.append(table)
+    np.testing.assert_allclose(tables[0], tables[1], atol=1)
 
 
 def test_two_results_do_not_go_to_one_file(folder, tmp_path):
@@ -241,6 +287,17 @@ def test_a_signal_far_from_zero_is_heard_in_all_its_digits(folder, tmp_path, dty
     (near, sure), (far, surely) = found
     assert np.abs(near - far).max() <= 1
     assert np.abs(np.array(sure) - surely).max() <= 1
+
+
+def test_the_samples_of_a_record_say_which_file_names_it(noise_model, tmp_path):
+    """Breaks: taken for an image; in training."""
+    for name in ("a.dat", "a.hea"):
+        (tmp_path / name).write_bytes(b"a 1 100 10")
+    for arguments in (["restore", tmp_path / "a.dat", "--model", noise_model], ["fit", tmp_path / "a.dat", "-o",
+                      tmp_path / "m.safetensors"]):  # fmt: skip
+        code, _, err = called(*arguments)
+        assert code != 0
+        assert f"holds the samples of the record {tmp_path / 'a.hea'}; name that" in err
 
 
 def test_what_is_learned_from_is_not_replaced(folder, tmp_path):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from unperturb.data.coloured import matching
 from unperturb.data.diagnosis import Measured, NoiseCurve, measure_noise
 from unperturb.data.faults import Faults, find_faults
-from unperturb.data.recording import files_of, read
+from unperturb.data.listing import files_of
+from unperturb.data.recording import read
 from unperturb.errors import FileError, UsageError
 from unperturb.model.perturbation import Composition, Gaussian, Perturbation, PoissonGaussian
 from unperturb.model.spec import parse
@@ -129,7 +130,7 @@ def diagnose_files(
     UsageError
         Where they are too small, or second shots are not of the first, or dark frames are cut off at black.
     """
-    files, seconds = files_of(inputs), files_of(again) if again else []
+    files, seconds = files_of(inputs, once=False), files_of(again, once=False) if again else []
     if seconds and len(seconds) != len(files):
         raise UsageError(f"there are {len(files)} first shots and {len(seconds)} second ones; give two of each thing")
     chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST)).round().astype(int))

@@ -45,6 +45,8 @@ class Told:
         Of the intervals.
     sigma
         Noise level in the units of the file; None where the model was told none.
+    asked
+        Boolean, ``(T,)``: where the answer is not simply what was seen: in the gaps, or everywhere.
     """
 
     trace: Trace
@@ -52,11 +54,7 @@ class Told:
     calibrated: bool
     level: float
     sigma: float | None
-
-    @property
-    def asked(self) -> NDArray[np.bool_]:
-        """Where the answer is not simply what was seen: in the gaps, or everywhere."""
-        return self.trace.missing if self.trace.missing.any() else np.ones(len(self.spread), bool)
+    asked: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -129,14 +127,12 @@ class Hearing:
             _student(self.drawing.n_samples) if known is None else known.scale(level_of(posterior, known)).to(spread)
         )
         best, half = posterior.mean, scale * spread
-        units = heard.units[channel]
+        unit = heard.in_file_units((channel,), 1.0)
         trace = first_trace(heard, best[0, 0].numpy(), draws[:, 0, 0].numpy(), channel)
-        width = half[0, 0].numpy() * units.scale
-        deviation = spread[0, 0].numpy() * units.scale
-        if heard.missing is not None and not self.looking.sigma:
-            width, deviation = np.where(trace.missing, width, 0), np.where(trace.missing, deviation, 0)
+        asked = trace.missing if heard.keeps_observed else np.ones(trace.missing.shape, bool)
+        width, deviation = (np.where(asked, each[0, 0].numpy() * unit, 0) for each in (half, spread))
         trace = replace(trace, band=(trace.best - width, trace.best + width))
-        return Told(trace, deviation, known is not None, LEVEL if known is None else known.level, sigma)
+        return Told(trace, deviation, known is not None, LEVEL if known is None else known.level, sigma, asked)
 
     def _calibration(self, posterior: Posterior) -> Calibration | None:
         if not isinstance(self.looking.denoise, Denoiser):
@@ -182,8 +178,7 @@ def _sentences(told: Told) -> list[str]:
     share = f"{told.level:.0%}"
     assert told.trace.band is not None
     width = float((told.trace.band[1] - told.trace.band[0])[told.asked].mean())
-    gone = int(told.trace.missing.sum())
-    where = f"the {gone} missing samples" if gone else "all samples"
+    where = "all samples" if told.asked.all() else f"the {int(told.asked.sum())} missing samples"
     noise = "" if told.sigma is None else f" White noise of {told.sigma:.3g}{unit} was taken away."
     trust = "" if told.calibrated else " The model is not calibrated for such draws: the draws are taken at their word."
     return [f"{told.trace.name}: over {where}, {share} intervals are {width:.3g}{unit} wide on average.{noise}{trust}"]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from unperturb.app.deciding import decide
 from unperturb.app.diagnosing import noise_in
 from unperturb.data import signal as signals
-from unperturb.data.gaps import bridged, estimate_white, find_gaps
+from unperturb.data.gaps import bridged, find_gaps
 from unperturb.data.missing import Mask, blanked, find_missing
+from unperturb.data.noise import estimate_white
 from unperturb.data.recording import Index, Recording, check_finite, read
 from unperturb.data.signal import Signal
 from unperturb.data.stretches import Units, are_signals, units_of
@@ -176,6 +177,11 @@ class Seen:
         """The axis of colour of a plane."""
         return -1 if self.recording.is_colour else None
 
+    @property
+    def keeps_observed(self) -> bool:
+        """Whether only what is missing is answered, and all else comes back as it is."""
+        return self.missing is not None and not (self.looking.sigma or self.looking.undoes)
+
     def planes(self) -> Iterator[tuple[Index, NDArray[np.float32], Mask | None, float | None]]:
         """Yield index and values of every plane, what is missing of it, and its noise level in units of those values.
 
@@ -206,7 +212,7 @@ class Seen:
     def answered(self, planes: Iterable[tuple[Index, NDArray[Any]]]) -> Recording | Signal:
         """Return the recording with answers for its planes; where pixels are missing, the others stay as they were."""
         answer = self.recording.with_planes(planes)
-        if self.missing is None or self.looking.sigma or self.looking.undoes:
+        if self.missing is None or not self.keeps_observed:
             return answer
         values = answer.values.copy()
         values[~self.missing] = self.recording.values[~self.missing]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from unperturb.atomic import check_place
 from unperturb.data import signal
-from unperturb.data.recording import RAW, SUFFIXES, image_files
+from unperturb.data.listing import check_name, image_files
+from unperturb.data.recording import RAW, SUFFIXES
 from unperturb.errors import FileError, UsageError
 
 RESULT = re.compile(r"_(restored|compare|samples?\d*|std|components|uncertainty|report)$")
@@ -87,6 +88,8 @@ def plan(
     files = list({_resolved(file): (file, root) for file, root in reversed(found)}.values())[::-1]  # each file once
     if not files:
         raise FileError(f"there are no images in {', '.join(map(str, inputs))}")
+    for file, _ in files:
+        check_name(file)
     one_file = output is not None and bool(output.suffix) and not _is_folder(output)
     kinds = signal.SUFFIXES if files[0][0].suffix.lower() in signal.SUFFIXES else SUFFIXES
     if one_file and output is not None and output.suffix.lower() not in kinds:

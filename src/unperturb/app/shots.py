@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from unperturb.data.frames import STILL, changed, frame_pairs
-from unperturb.data.recording import Index, check_finite, files_of, read
+from unperturb.data.listing import files_of
+from unperturb.data.recording import Index, check_finite, read
 from unperturb.errors import FileError, UsageError
 from unperturb.model.perturbation import Gaussian, Perturbation
 from unperturb.model.stabilise import counting
@@ -106,14 +107,14 @@ def read_shots(data: tuple[Path, ...], again: tuple[Path, ...]) -> Shots:
     """
     firsts: list[NDArray[np.float32]] = []
     follow = []
-    for file in files_of(data):
+    for file in files_of(data, once=False):
         planes, pairs = _planes(file)
         number = {index: len(firsts) + place for place, index in enumerate(planes)}
         firsts += planes.values()
         follow += [(number[one], number[other]) for one, other in pairs]
     if not again:
         return Shots(tuple(firsts), follow=tuple(follow))
-    seconds = [plane for file in files_of(again) for plane in _planes(file)[0].values()]
+    seconds = [plane for file in files_of(again, once=False) for plane in _planes(file)[0].values()]
     if [plane.shape for plane in firsts] != [plane.shape for plane in seconds]:
         raise UsageError("second shots are not of the size and number of the first; give two of each thing")
     return Shots(tuple(firsts), tuple(seconds), pairs=tuple(zip(firsts, seconds, strict=True)))

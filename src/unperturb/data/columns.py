@@ -6,6 +6,9 @@
     0,-0.145,                        an empty cell, nan or NA is a gap
     2.5,-0.12,R                      columns of text, and the times, are carried
 
+So are columns that count rows, beside others. What is numbers for the most part is not text: a cell that is none is
+refused, unless it is a gap.
+
 Where no channel has fractions or gaps, samples are 64-bit integers, and are written as such; else they are 64-bit
 floats, written with all their digits. A file is read twice, first for what its columns are and then for their numbers,
 so that little more memory is needed than for the samples.
@@ -18,6 +21,7 @@ Source: RFC 4180, Common Format and MIME Type for CSV Files.
 import csv
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +35,10 @@ from unperturb.data.signal import Signal, numbered
 from unperturb.data.times import are_times, rate_of, seconds_of, split_unit
 from unperturb.errors import FileError
 
-_GAPS = {"", "nan", "na", "n/a", "null"}
+_GAPS = {"", "nan", "na", "n/a", "#n/a", "null", "none", "-"}
+_COMMA = re.compile(r"[+-]?\d+,\d+")
 _EXACT, _MOST = 2**53, 2**63
+_COUNTED = 8  # rows from which on a column that counts them is known
 _BLOCK = 2**14  # rows that are written at once
 
 
@@ -48,32 +54,71 @@ class Column:
         How its first gap is spelt, None where it has none.
     wide
         Whether it has integers that are no 64-bit floats.
+    counts
+        Whether each of its cells is a number that is greater by 1 than the one before.
+    numbers, commas, others
+        How many cells are numbers, numbers with a comma for the decimals, and neither.
+    odd
+        The first row whose cell is neither number nor gap, and what it says.
     """
 
     kind: str = ""
     gap: str | None = None
     wide: bool = False
+    counts: bool = True
+    numbers: int = 0
+    commas: int = 0
+    others: int = 0
+    odd: tuple[int, str] | None = None
+    _last: float | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether all its cells are integers."""
         return self.kind == "int" and self.gap is None
 
-    def see(self, cell: str) -> None:
+    def see(self, cell: str, line: int) -> None:
         """Learn from one more cell."""
-        if self.kind == "text":
-            return
         text = cell.strip()
         number = _number(text)
+        self.counts &= number is not None and (self._last is None or number == self._last + 1)
+        self._last = number
         if text.lower() in _GAPS:
             self.gap = text if self.gap is None else self.gap
-        elif number is None:
+            return
+        if number is None:
+            comma = _COMMA.fullmatch(text) is not None
+            self.commas, self.others = self.commas + comma, self.others + (not comma)
+            self.odd = self.odd or (line, text)
             self.kind = "text"
-        elif text.lstrip("+-").isdigit() and -_MOST <= int(text) < _MOST:
+            return
+        self.numbers += 1
+        if self.kind == "text":
+            return
+        if text.lstrip("+-").isdigit() and -_MOST <= int(text) < _MOST:
             self.kind = self.kind or "int"
             self.wide |= abs(int(text)) > _EXACT
         else:
             self.kind = "float"
+
+    def check(self, name: str, path: Path) -> None:
+        """Refuse a column that was not meant as text.
+
+        Raises
+        ------
+        FileError
+            Most of its cells are numbers, with commas for the decimals, or but for some that are no gaps.
+        """
+        if self.odd is None:
+            return
+        line, cell = self.odd
+        if self.commas > self.numbers + self.others:
+            raise FileError(f"{path} has {cell!r} in line {line} of {name}; save it with points for decimals.")
+        if self.numbers > self.commas + self.others:
+            raise FileError(
+                f"{path} has {cell!r} in line {line} of {name}, which has numbers elsewhere; write nan for a gap, or "
+                "leave the column out."
+            )
 
 
 @dataclass(frozen=True)
@@ -175,6 +220,8 @@ def write(signal: Signal, target: Path, *, overwrite: bool) -> None:
 def _read(path: Path) -> Signal:
     text = _text(path)
     header, columns, n_rows = _surveyed(path, text)
+    for at, column in enumerate(columns):
+        column.check(f"the column {header[at]!r}" if header else f"column {at + 1}", path)
     numeric = [at for at, column in enumerate(columns) if column.kind in {"int", "float"}]
     carried: dict[int, list[str] | Array] = {at: [] for at in range(len(columns)) if at not in numeric}
     rate = None
@@ -184,6 +231,9 @@ def _read(path: Path) -> Signal:
         _fill(times, [at_times], {}, _numbers(path, text, header))
         if are_times(times[0], header[at_times], path):
             rate, carried[at_times] = rate_of(times[0], header[at_times]), times[0]
+    counting = [at for at in numeric if at not in carried and columns[at].counts and n_rows >= _COUNTED]
+    if len(counting) + len(carried) < len(columns):
+        carried |= {at: [] for at in counting}
     order = [at for at in numeric if at not in carried]
     if not order:
         raise FileError(f"{path} has no column of numbers; save one, with points for decimals.")
@@ -235,20 +285,21 @@ def _surveyed(path: Path, text: Text) -> tuple[tuple[str, ...] | None, list[Colu
     first = next(rows, None)
     if first is None:
         raise FileError(f"{path} holds no samples: it has no rows; save it with some.")
-    is_header = any(cell.strip().lower() not in _GAPS and _number(cell.strip()) is None for cell in first)
-    columns = [Column() for _ in first]
+    head = first[1]
+    is_header = any(cell.strip().lower() not in _GAPS and _number(cell.strip()) is None for cell in head)
+    columns = [Column() for _ in head]
     n_rows = 0
-    for row in rows if is_header else itertools.chain([first], rows):
+    for line, row in rows if is_header else itertools.chain([first], rows):
         n_rows += 1
         for column, cell in zip(columns, row, strict=True):
-            column.see(cell)
+            column.see(cell, line)
     if not n_rows:
         raise FileError(f"{path} holds no samples: it has a header and no rows; save it with some.")
-    return tuple(first) if is_header else None, columns, n_rows
+    return tuple(head) if is_header else None, columns, n_rows
 
 
-def _checked(path: Path, text: Text) -> Iterator[list[str]]:
-    """Yield all rows, refusing those of another length, and blank lines elsewhere than at the end."""
+def _checked(path: Path, text: Text) -> Iterator[tuple[int, list[str]]]:
+    """Yield all rows and their lines, refusing those of another length, and blank lines elsewhere than at the end."""
     n_cells, blank = 0, 0
     for number, row in text.rows(path):
         if not row:
@@ -259,7 +310,7 @@ def _checked(path: Path, text: Text) -> Iterator[list[str]]:
         n_cells = n_cells or len(row)
         if len(row) != n_cells:
             raise FileError(f"{path} has {len(row)} cells in line {number} and {n_cells} in the first row; mend it.")
-        yield row
+        yield number, row
 
 
 def _dtype(columns: list[Column], path: Path) -> type[np.generic]:

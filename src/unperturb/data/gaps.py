@@ -1,4 +1,4 @@
-"""Which samples of a signal are missing, as people mark them, and how strong white noise is in the others.
+"""Which samples of a signal are missing, as people mark them.
 
 A mark is "nan", for samples that are not a number (in a WFDB record the level that says so), or the name of a file with
 as many channels and samples, in which those that are not zero are missing.
@@ -6,7 +6,6 @@ as many channels and samples, in which those that are not zero are missing.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,6 @@ from unperturb.data.signal import Signal, read
 from unperturb.errors import FileError
 
 Mask = NDArray[np.bool_]
-
-_DETAIL = np.array([-0.12940952255092145, -0.22414386804185735, 0.836516303737469, -0.48296291314469025])
-"""High-pass filter of Daubechies' wavelet with two vanishing moments, of unit norm: it is blind to straight lines."""
-
-_TO_SIGMA = 0.6744897501960817
-"""Median of the absolute value of a standard normal number."""
 
 
 def find_gaps(signal: Signal, mark: str, name: str | Path) -> Mask:
@@ -68,15 +61,3 @@ def _marked(signal: Signal, path: Path, name: str | Path) -> Mask:
             f"{signal.values.shape[0]} channels of {signal.values.shape[1]} samples"
         )
     return np.broadcast_to(marks, signal.values.shape).copy()
-
-
-def estimate_white(values: NDArray[Any]) -> float:
-    """Estimate the standard deviation of the white noise in one channel ``(T,)``, in its own units.
-
-    From the median of the finest wavelet coefficients (Donoho and Johnstone, "Ideal spatial adaptation by wavelet
-    shrinkage", 1994): a signal is seldom fast, noise always is. Slow noise, drift and hum, is not seen.
-    """
-    if len(values) < len(_DETAIL):
-        return 0.0
-    detail = np.convolve(values.astype(np.float64), _DETAIL, "valid")
-    return float(np.median(np.abs(detail)) / _TO_SIGMA)

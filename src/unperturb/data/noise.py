@@ -54,6 +54,12 @@ _WEAK_SHARE: Final = 0.3
 # A steeper line runs so close to high = mid that their crossing is arbitrary; photographs stay well below.
 _MAX_SLOPE: Final = 0.5
 
+_DETAIL: Final = np.array([-0.12940952255092145, -0.22414386804185735, 0.836516303737469, -0.48296291314469025])
+"""High-pass filter of Daubechies' wavelet with two vanishing moments, of unit norm: it is blind to straight lines."""
+
+_TO_SIGMA: Final = 0.6744897501960817
+"""Median of the absolute value of a standard normal number."""
+
 _Floats = NDArray[np.float64]
 _Reals = NDArray[Any]
 
@@ -91,6 +97,18 @@ def estimate_sigma(image: _Reals, channel_axis: int | None = None) -> float:
     channels = _channels(image, channel_axis)
     estimates = [sigma for sigma in map(_channel_sigma, channels) if sigma is not None]
     return float(np.median(estimates)) if estimates else 0.0
+
+
+def estimate_white(values: _Reals) -> float:
+    """Estimate the standard deviation of the white noise in one channel ``(T,)``, in its own units.
+
+    From the median of the finest wavelet coefficients (Donoho and Johnstone, "Ideal spatial adaptation by wavelet
+    shrinkage", 1994): a signal is seldom fast, noise always is. Slow noise, drift and hum, is not seen.
+    """
+    if len(values) < len(_DETAIL):
+        return 0.0
+    detail = np.convolve(values.astype(np.float64), _DETAIL, "valid")
+    return float(np.median(np.abs(detail)) / _TO_SIGMA)
 
 
 def _channels(image: _Reals, channel_axis: int | None) -> list[_Reals]:

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.atomic import make_folder, whole
-from unperturb.data.recording import Recording, check_finite, files_of, read
+from unperturb.data.listing import files_of
+from unperturb.data.recording import Recording, check_finite, read
 from unperturb.errors import FileError, TrainingError, UsageError
 
 SIDES = (128, 32, 16)

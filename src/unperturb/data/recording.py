@@ -18,9 +18,8 @@ they build recordings, and their decoders are heavy.
 
 import dataclasses
 import importlib
-import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -362,37 +361,3 @@ def write(recording: Recording, path: str | Path, *, overwrite: bool = False) ->
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise FileError(f"{target} could not be written as {name.upper()} ({reason}); try another format.") from error
-
-
-def image_files(folder: str | Path, *, recursive: bool = True) -> list[Path]:
-    """List the image files of a folder by their suffix, sorted. Hidden files and folders are left out.
-
-    Raises
-    ------
-    FileError
-        The folder does not exist or is a file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise FileError(f"{folder} {what}; name a folder of images.")
-    found: list[Path] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        paths = (Path(parent, name) for name in files if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in (*SUFFIXES, *RAW)]
-    return sorted(found)
-
-
-def files_of(sources: Sequence[str | Path]) -> list[Path]:
-    """Return files as they are, and folders as the image files in them.
-
-    Raises
-    ------
-    FileError
-        There are none.
-    """
-    files = [file for source in sources for file in (image_files(source) if Path(source).is_dir() else [Path(source)])]
-    if not files:
-        raise FileError(f"there are no images in {', '.join(map(str, sources)) or 'nothing'}")
-    return files

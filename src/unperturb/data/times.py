@@ -40,6 +40,8 @@ def split_unit(header: str) -> tuple[str, str]:
 def seconds_of(header: str) -> float | None:
     """Return the unit, in seconds, of a column of times by its name; None where the name is another."""
     name, unit = (part.lower() for part in split_unit(header))
+    if not unit and "," in name:
+        name, unit = (part.strip() for part in name.split(",", 1))
     if name in _TIMES:
         return _SECONDS.get(unit) if unit else 1.0
     if name in _SECONDS and name not in _NO_NAMES and not unit:

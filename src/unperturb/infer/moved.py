@@ -10,6 +10,8 @@ place that it knows, and whoever asks never learns of it: draws, components and 
 
 Photographs that cannot be told from others are left where they are. A picture in [0, 1] that was moved to [−1, 0] came
 back 8 dB worse without this, one moved to [−0.5, 0.5] 4 dB.
+
+Signals are learned about their median, in units of how far they go (`unperturb.data.stretches`), and asked for there.
 """
 
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.errors import UsageError
 from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.network import UNetSettings
 
@@ -39,6 +42,9 @@ ENDS, WIDE = 0.001, 3.09
 SOME = 10**5
 """Values that are looked at for it."""
 
+SAME, NEAR = 1e-3, 0.5
+"""How far from where they were learned signals are left: one by itself, and several, which have no place in common."""
+
 AnyDenoise = TypeVar("AnyDenoise", bound=Denoise)
 
 
@@ -58,19 +64,45 @@ def moved(
         Standard deviation of the noise in it, about.
     missing
         Boolean, of the shape of the space: True where nothing was observed.
+
+    Raises
+    ------
+    UsageError
+        Where several signals are asked for at once that lie elsewhere than where they were learned.
     """
     if not isinstance(denoise, Denoiser) or denoise.keeps_means:
         return denoise
     card = denoise.card
-    if card.learned is None or not isinstance(card.network, UNetSettings) or card.network.dims < 2:
+    if card.learned is None or not isinstance(card.network, UNetSettings):
         return denoise
     seen = planes if missing is None else planes[:, ~missing]
     apart = len(seen) > 1 and card.network.channels != len(seen)  # signals of their own, of one denoiser
-    places = {place(each, sigma, card.ends) for each in (seen if apart else [seen])}
+    each = list(seen) if apart else [seen]
+    places = {_place_of_signals(each)} if card.network.dims == 1 else {place(one, sigma, card.ends) for one in each}
     by, size = places.pop()
     if places or (by, size) == (0.0, 1.0):  # there is no place for all of them
         return denoise
     return cast(AnyDenoise, denoise.with_card(offset=by + size * card.offset, scale=size * card.scale))
+
+
+def _place_of_signals(channels: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """Return the median of a signal and its standard deviation; 0 and 1 where it is where it was learned.
+
+    Raises
+    ------
+    UsageError
+        Where there are several, not all of which are about there.
+    """
+    found = [(float(np.median(each)), float(each.std(dtype=np.float64)) or 1.0) for each in channels if each.size]
+    if len(found) != 1:
+        if any(abs(offset) > NEAR * scale for offset, scale in found):
+            raise UsageError(
+                "each of these channels is a signal of its own, at a place of its own: ask for one at a time, or take "
+                "their medians away"
+            )
+        return 0.0, 1.0
+    [(offset, scale)] = found
+    return (0.0, 1.0) if abs(offset) <= SAME * scale and abs(scale - 1) <= SAME else (offset, scale)
 
 
 def place(values: NDArray[np.float32], sigma: float, ends: Sequence[float] | None = None) -> tuple[float, float]:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unperturb.data.noise import estimate_sigma
+from unperturb.data.noise import estimate_sigma, estimate_white
 from unperturb.errors import UsageError
 from unperturb.infer.condition import observed_posterior
 from unperturb.infer.counted import counted_posterior
@@ -133,8 +133,13 @@ def is_conditional(denoise: Denoise) -> TypeGuard[Denoiser]:
 
 
 def as_sigma(values: NDArray[Any], channel_axis: int | None, sigma: float | None) -> float:
-    """Return the noise level: as given, or estimated from the values."""
-    return estimate_sigma(values, channel_axis) if sigma is None else sigma
+    """Return the noise level: as given, or estimated from the values; of signals, in the mean over their channels."""
+    if sigma is not None:
+        return sigma
+    if np.ndim(values) - (channel_axis is not None) != 1:
+        return estimate_sigma(values, channel_axis)
+    signals = values[None] if channel_axis is None else np.moveaxis(values, channel_axis, 0)
+    return float(np.sqrt(np.mean([estimate_white(signal) ** 2 for signal in signals])))
 
 
 def _conditioned(

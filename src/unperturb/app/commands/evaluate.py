@@ -43,7 +43,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Perturb the clean images INPUTS (files or folders), restore them, and compare with what they were."""
-    from unperturb.data.recording import files_of
+    from unperturb.data.listing import files_of
     from unperturb.infer.evaluate import evaluate_image
     from unperturb.model.checkpoint import load
     from unperturb.model.machine import keep_freed_memory
@@ -70,14 +70,13 @@ def evaluate(
             return {"image": str(job.source), **asdict(score)}
 
         results, failures = run_batch([Job(file, file) for file in files], work)
+    keys = ("psnr", "ssim", "psnr_perturbed", "ssim_perturbed", "psnr_missing")
+    means = {key: _mean(result[key] for result in results) for key in keys}
     summary = {
         "model": model,
         "perturbation": str(perturbation),
         "images": len(results),
-        **{
-            key: _mean(result[key] for result in results)
-            for key in ("psnr", "ssim", "psnr_perturbed", "ssim_perturbed", "psnr_missing")
-        },
+        **means,
         "per_image": results,
         "failures": failures,
     }
@@ -85,9 +84,9 @@ def evaluate(
         echo_json(summary)
     elif results:
         click.echo(
-            f"{len(results)} images, {perturbation}: PSNR {summary['psnr']:.2f} dB (perturbed "
-            f"{summary['psnr_perturbed']:.2f}), SSIM {summary['ssim']:.4f} ({summary['ssim_perturbed']:.4f})"
-            + ("" if summary["psnr_missing"] is None else f", of what was missing {summary['psnr_missing']:.2f} dB")
+            f"{len(results)} images, {perturbation}: PSNR {_told(means['psnr'], 2)} dB (perturbed "
+            f"{_told(means['psnr_perturbed'], 2)}), SSIM {_told(means['ssim'], 4)} ({_told(means['ssim_perturbed'], 4)})"
+            + ("" if means["psnr_missing"] is None else f", of what was missing {means['psnr_missing']:.2f} dB")
         )
     sys.exit(exit_code(results, failures))
 
@@ -110,6 +109,11 @@ def _read_clean(path: Path, *, gray: bool) -> Any:
             f"{path} holds values outside of 0 to 1, the range that PSNR is measured in here; rescale it first"
         )
     return values @ np.array(LUMINANCE, np.float32) if gray and values.ndim == 3 else values
+
+
+def _told(value: float | None, digits: int) -> str:
+    """Return a mean in words: of images too small for SSIM there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _mean(values: Iterable[float]) -> float | None:
