@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from scipy import stats
@@ -838,6 +839,14 @@ def test_a_gray_image_among_colour_ones_takes_the_place_of_nothing(run, model, t
     assert (code, "too few of the images are gray" in err) == (0, True)
     made = calibrations(load(tmp_path / "both.safetensors").card)
     assert {(each.kind, each.n_images) for each in made} == {("gray", 4), ("colour", 4)}
+
+
+def test_noise_that_cannot_be_meant_is_refused(run, model, tmp_path):
+    """Of files of floats, whose units are their own. Break: calibrated at fifteen times all there is."""
+    tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random((32, 32), np.float32))
+    code, _, err = run("calibrate", tmp_path / "a.tif", "--model", model, "-o", tmp_path / "m.safetensors", *QUICK,
+                       "--sigma", 15)  # fmt: skip
+    assert (code, "larger than the whole range" in err) == (1, True)
 
 
 def test_images_that_were_held_out_are_those_of_training(run, model, tmp_path):

@@ -355,6 +355,10 @@ def test_every_finding_has_its_sentence():
     told = " ".join(advice_on(measure_noise(noisy(0, 0.04, "0.7")), faults, paired=False))
     assert "Neighbours have noise in common" in told
     assert "missing" in told
+    told = " ".join(advice_on(measure_noise(noisy(0.02, 0.01)), faults, paired=False))
+    assert "grows with brightness" in told
+    assert "--noise is for files where nothing is missing" in told
+    assert "--noise with" not in told
     assert "`natural` fits" in " ".join(
         advice_on(measure_noise(noisy(0, 0.04)), find_faults(SCENES, 0.04), paired=False)
     )

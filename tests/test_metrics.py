@@ -9,6 +9,7 @@ from scipy import stats
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from unperturb.errors import UsageError
 from unperturb.infer.evaluate import evaluate_image, perturb
 from unperturb.infer.metrics import coverage, psnr, ranks, sharpness, ssim
 from unperturb.infer.restore import restore
@@ -52,6 +53,13 @@ def test_psnr_of_noise_of_25_grey_levels_is_20_17_db():
 def test_psnr_does_not_depend_on_the_units():
     clean, estimate = camera(), noisy(camera())
     assert psnr(255 * clean, 255 * estimate, data_range=255) == pytest.approx(psnr(clean, estimate), abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, sharpness])
+def test_what_is_of_other_shapes_is_not_compared(metric):
+    """Break: what numpy says, or another broadcast."""
+    with pytest.raises(UsageError, match="of one shape"):
+        metric(np.zeros((16, 16)), np.zeros((1, 16)))
 
 
 def test_psnr_of_the_same_is_infinite():

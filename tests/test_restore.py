@@ -315,6 +315,51 @@ def test_options_that_there_are_not_are_refused(options, text):
         restore(values(8, 8), identity, 0.1, **options)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "options", "text"),
+    [
+        ((np.array(1.0), identity, 0.1), {}, "an axis of space at least"),
+        ((np.array(["a"]), identity, 0.1), {}, "real numbers"),
+        ((np.ones((8, 8), complex), identity, 0.1), {}, "real numbers"),
+        ((np.ones((8, 8)), identity, 0.1), {"channel_axis": 5}, "one of the axes"),
+        ((np.ones((8, 8)), identity, 0.1), {"channel_axis": 1.0}, "one of the axes"),
+        ((np.ones((8, 8)), identity, "auto"), {}, "sigma is a number"),
+        ((np.ones((8, 8)), identity, [[0.1]]), {}, "map of sigma has the shape"),
+        ((np.ones((8, 8)), "natural", 0.1), {}, "what denoises is a model"),
+        ((np.ones((8, 8)), identity, 0.1), {"missing": [[False] * 7] * 8}, "what is missing is told by"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("quality", ["fast", "best"])
+def test_arguments_of_another_kind_are_refused(arguments, options, text, quality):
+    """In one sentence. Breaks: what numpy, or Python, says; told by one of the two qualities alone."""
+    with pytest.raises(UsageError, match=text):
+        restore(*arguments, quality=quality, **options)
+
+
+def test_lists_and_single_numbers_of_numpy_are_as_good_as_others():
+    """Breaks: a list of what is missing; an array without axes as a map."""
+    seen = values(8, 8)
+    expected = restore(seen, model(), 0.1, compute=EXACTLY)
+    for level in (np.float32(0.1), np.array(0.1), torch.tensor(0.1)):
+        np.testing.assert_allclose(restore(seen, model(), level, compute=EXACTLY), expected, atol=1e-6)
+    missing, known = seen > 0, model().with_card(perturbation="gaussian:sigma=0..0.25")
+    np.testing.assert_array_equal(
+        restore(seen, known, 0.1, missing=missing.tolist(), compute=EXACTLY),
+        restore(seen, known, 0.1, missing=missing, compute=EXACTLY),
+    )
+
+
+@pytest.mark.parametrize("quality", ["fast", "best"])
+def test_what_has_no_noise_comes_back(quality):
+    """Whatever a network says. Breaks: it is asked; a map that is 0 somewhere taken for 0."""
+    seen = values(8, 8)
+    np.testing.assert_allclose(restore(seen, model(), 0.0, quality=quality, compute=EXACTLY), seen, rtol=1e-6)
+    level = np.zeros((8, 8))
+    level[0, 0] = 1
+    assert np.abs(restore(seen, model(), level, compute=EXACTLY) - seen).max() > 1e-3
+
+
 @pytest.mark.parametrize("shape", [(8,), (8, 8, 8)])
 def test_best_is_for_images(shape):
     with pytest.raises(UsageError, match="quality best turns and mirrors images"):
@@ -322,8 +367,8 @@ def test_best_is_for_images(shape):
 
 
 def test_values_that_the_model_does_not_take_are_refused():
-    with pytest.raises(ModelError, match="2-dimensional"):
-        restore(values(8), model(), 0.1)
+    with pytest.raises(ModelError, match=r"2-dimensional signals; got values of shape \(3000,\)"):  # not of a tile
+        restore(values(3000), model(), 0.1)
     with pytest.raises(ModelError, match="vectors"):
         restore(values(8, 8), Denoiser(Card(VectorNetSettings())), 0.1)
 

@@ -300,6 +300,33 @@ def test_the_samples_of_a_record_say_which_file_names_it(noise_model, tmp_path):
         assert f"holds the samples of the record {tmp_path / 'a.hea'}; name that" in err
 
 
+def test_what_holds_one_value_is_not_learned_from(tmp_path):
+    """Breaks: channels without a change; files of nothing else."""
+    values = waves(600)[:2]
+    values[1] = 3
+    np.save(tmp_path / "a.npy", values)
+    assert all(each.std() > 0 for each in open_stretches([tmp_path / "a.npy"]).values)
+    np.save(tmp_path / "a.npy", values[1])
+    with pytest.raises(FileError, match="nothing to learn from"):
+        open_stretches([tmp_path / "a.npy"])
+
+
+def test_options_of_images_are_refused_for_signals(noise_model, tmp_path):
+    """Before anything is read. Breaks: held out; shown beside; a level beyond the signal's range."""
+    np.save(tmp_path / "a.npy", waves(600)[0])
+    for arguments, words in (
+        (["fit", tmp_path / "a.npy", "-o", tmp_path / "m.safetensors", "--held-out", 5], "are of images"),
+        (["fit", tmp_path / "a.npy", "-o", tmp_path / "m.safetensors", "--gray", 0.3], "are of images"),
+        (["restore", tmp_path / "a.npy", "--model", noise_model, "--compare"], "are of images"),
+        (["restore", tmp_path / "a.npy", "--model", noise_model, "--quality", "best"], "are of images"),
+        (["restore", tmp_path / "a.npy", "--model", noise_model, "--sigma", 15], "larger than the whole range"),
+    ):
+        code, _, err = called(*arguments)
+        assert code in (1, 2), arguments
+        assert words in err, arguments
+        assert not list(tmp_path.glob("a_*"))
+
+
 def test_what_is_learned_from_is_not_replaced(folder, tmp_path):
     """Break: --overwrite is taken at its word."""
     source = tmp_path / "a.npy"

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from unperturb.app.batch import run_batch
-from unperturb.app.observing import check_mean
+from unperturb.app.observing import check_mean, check_sigma
 from unperturb.app.outputs import Job, check_not_input
 from unperturb.atomic import check_place, make_folder
 from unperturb.data.listing import files_of
@@ -240,7 +240,7 @@ def _try(
     scales: set[float] = set()
 
     def work(number: int, job: Job) -> dict[str, Any]:
-        clean, scale = _read(job.source, gray=options["gray"])
+        clean, scale = _read(job.source, levels or [], gray=options["gray"])
         scales.add(scale)
         if levels is not None and len(scales) > 1:
             raise FileError(f"{job.source} has another bit depth than the files before it; give images of one kind")
@@ -267,10 +267,12 @@ def _try(
     return tried, failures
 
 
-def _read(path: Path, *, gray: bool) -> tuple[NDArray[np.float32], float]:
-    """Return a clean image as floats, and how many of its own units are 1."""
+def _read(path: Path, levels: list[float], *, gray: bool) -> tuple[NDArray[np.float32], float]:
+    """Return a clean image as floats, and how many of its own units are 1; refuse noise that cannot be meant for it."""
     recording = read(path)
     check_finite(recording, path)
+    for level in levels:
+        check_sigma(recording, level)
     if recording.stack_shape:
         raise FileError(f"{path} is a stack of images; give single images to calibrate on")
     values = recording.as_float()

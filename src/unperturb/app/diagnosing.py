@@ -267,8 +267,8 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
         return ("There is no more noise than values are rounded to.", *_faults_told(faults))
     if noise.whiteness is None and not paired:
         told.append(
-            "No place is flat enough to tell whether neighbours have noise in common; give a second shot of the same "
-            "with --again, or a picture of something even."
+            "No place that is large enough is flat enough to tell whether neighbours have noise in common; give a second "
+            "shot of the same with --again, or a larger picture of something even."
         )
     if noise.correlated:
         told.append(
@@ -276,13 +276,14 @@ def advice_on(noise: NoiseCurve, faults: Faults, *, paired: bool) -> tuple[str, 
             "will leave blotches; blind-spot methods and those that compare neighbours will fail as well. For photographs "
             "there is `photo`; else train with this spec."
         )
-    spec = "the first part of this spec" if faults.faulty > FAULTY or faults.missing else "this spec"
+    spec = "the first part of this spec" if faults.faulty > FAULTY else "this spec"
     if noise.grows and noise.correlated:
         told.append("It grows with brightness, which that spec does not say; no spec says both but `camera`.")
     elif noise.grows:
         told.append(
             "Noise grows with brightness. `natural` takes it to be equally strong everywhere: bright places will keep "
-            f"some, dark ones lose detail. --noise with {spec} tells it how strong it is where."
+            "some, dark ones lose detail."
+            + ("" if faults.missing else f" --noise with {spec} tells it how strong it is where.")
         )
         if noise.intercept.high < 0:
             told.append("It ends before brightness does, at the camera's offset.")
@@ -313,7 +314,10 @@ def _faults_told(faults: Faults) -> tuple[str, ...]:
     if faults.compressed:
         told.append("There are traces of JPEG; what was compressed has noise that is neither white nor Gaussian.")
     if faults.missing:
-        told.append(f"{faults.missing:.1%} of the values are missing; --missing nan fills them in.")
+        told.append(
+            f"{faults.missing:.1%} of the values are missing; --missing nan fills them in, and takes noise away beside "
+            "where --sigma says how strong it is. --noise is for files where nothing is missing."
+        )
     return tuple(told)
 
 

@@ -45,17 +45,18 @@ def check_mean(denoise: Denoise) -> None:
         )
 
 
-def check_sigma(recording: Recording, sigma: float | None) -> None:
+def check_sigma(recording: Recording | Signal, sigma: float | None) -> None:
     """Refuse a noise level that cannot be meant.
 
     Raises
     ------
     UsageError
-        Where it is larger than the whole range of a float file's values.
+        Where it is larger than the whole range of a float file's values, of its widest channel in a signal.
     """
     if sigma is None or recording.values.dtype.kind != "f":
         return
-    extent = np.ptp(recording.values)
+    axis = 1 if isinstance(recording, Signal) else None
+    extent = np.max(np.nanmax(recording.values, axis) - np.nanmin(recording.values, axis))
     if sigma > extent:
         raise UsageError(
             f"sigma {sigma:g} is larger than the whole range of a float file's values, {extent:g}; it is in the units "
@@ -147,6 +148,7 @@ class Looking:
             missing = find_gaps(signal, self.missing, path)
             signal = bridged(signal, missing)
         signals.check_finite(signal, path)
+        check_sigma(signal, self.sigma)
         gaps = np.zeros(signal.values.shape, bool) if missing is None else missing
         units = tuple(
             units_of(np.where(gone, np.nan, plane)) for gone, (_, plane) in zip(gaps, signal.planes(), strict=True)

@@ -195,8 +195,9 @@ def _patches(data: tuple[Path, ...], options: dict[str, Any], show: Show) -> Mat
 
 def _stretches(data: tuple[Path, ...], options: dict[str, Any]) -> Stretches:
     ordinary = _floats(options["scales"]) == (1.0,) and options["enlarge"] == options["reuse"] == 1
+    ordinary &= options["held_out"] == Preparation.held_out and options["gray"] == FitSettings.gray
     if options["jpeg"] is not None or not ordinary:
-        raise UsageError("--jpeg, --scales, --enlarge and --reuse are of images")
+        raise UsageError("--jpeg, --scales, --enlarge, --reuse, --gray and --held-out are of images")
     return open_stretches(data, _part(options["part"]))
 
 

@@ -157,7 +157,7 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
     Raises
     ------
     FileError
-        Where one cannot be read, or holds an infinite value.
+        Where one cannot be read, or holds an infinite value, or no channel of any changes.
     """
     values: list[FloatArray] = []
     held_out: list[bool] = []
@@ -167,6 +167,8 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
         for (channel,), plane in signal.planes():
             if np.isinf(plane).any():
                 raise FileError(f"{source} has infinite values in channel {channel}; replace them first")
+            if np.nanmin(plane, initial=np.inf) >= np.nanmax(plane, initial=-np.inf):
+                continue  # nothing is learned from one value, or none
             first, last = (round(share * len(plane)) for share in part)
             taken = units_of(plane).taken(plane[first:last])
             digest.update(taken.tobytes())
@@ -178,6 +180,8 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
                 pieces = _without_gaps(taken[start:stop])
                 values += pieces
                 held_out += [flag] * len(pieces)
+    if not values:
+        raise FileError(f"no channel of {', '.join(map(str, sources))} changes: there is nothing to learn from")
     return Stretches(tuple(values), tuple(held_out), digest.hexdigest()[:16])
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.errors import UsageError
+
 
 def psnr(clean: NDArray[Any], estimate: NDArray[Any], *, data_range: float = 1.0) -> float:
     """Return the peak signal-to-noise ratio, ``10 log10(data_range² / mean squared error)``, in dB.
@@ -20,9 +22,15 @@ def psnr(clean: NDArray[Any], estimate: NDArray[Any], *, data_range: float = 1.0
     -------
     float
         Infinite where both are the same.
+
+    Raises
+    ------
+    UsageError
+        Where the shapes differ.
     """
     from skimage.metrics import peak_signal_noise_ratio
 
+    _check_alike(clean, estimate)
     with np.errstate(divide="ignore"):
         return float(peak_signal_noise_ratio(_wide(clean), _wide(estimate), data_range=data_range))
 
@@ -46,6 +54,11 @@ def ssim(
     float
         1 where both are the same; NaN where they are smaller than a window.
 
+    Raises
+    ------
+    UsageError
+        Where the shapes differ.
+
     Notes
     -----
     Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
@@ -53,6 +66,7 @@ def ssim(
     """
     from skimage.metrics import structural_similarity
 
+    _check_alike(clean, estimate)
     space = [
         length for axis, length in enumerate(clean.shape) if channel_axis is None or axis != channel_axis % clean.ndim
     ]
@@ -80,7 +94,13 @@ def sharpness(clean: NDArray[Any], estimate: NDArray[Any], *, channel_axis: int 
     float
         1 where the estimate is as sharp as the clean signal, below where it is blurred. NaN, or infinite, where the
         clean signal is constant.
+
+    Raises
+    ------
+    UsageError
+        Where the shapes differ.
     """
+    _check_alike(clean, estimate)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(_gradient_energy(_wide(estimate), channel_axis) / _gradient_energy(_wide(clean), channel_axis))
 
@@ -131,6 +151,11 @@ def _gradient_energy(values: NDArray[np.float64], channel_axis: int | None) -> n
     axes = [axis for axis in range(values.ndim) if axis != channel and values.shape[axis] > 1]
     energies = [np.square(np.diff(values, axis=axis)).mean() for axis in axes]
     return np.sum(energies, dtype=np.float64)
+
+
+def _check_alike(clean: NDArray[Any], estimate: NDArray[Any]) -> None:
+    if np.shape(clean) != np.shape(estimate):
+        raise UsageError(f"what is compared is of one shape; got {np.shape(clean)} and {np.shape(estimate)}")
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.float64]:

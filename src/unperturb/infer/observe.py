@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unperturb.data.noise import estimate_sigma, estimate_white
-from unperturb.errors import UsageError
+from unperturb.errors import ModelError, UsageError
 from unperturb.infer.condition import observed_posterior
 from unperturb.infer.counted import counted_posterior
 from unperturb.infer.moved import moved
@@ -104,9 +104,17 @@ def observe(
     ------
     UsageError
         Where an argument is wrong, or a value is not finite.
+    ModelError
+        Where the denoiser is for another number of dimensions.
     """
+    values, sigma, missing = checked(values, denoise, sigma, channel_axis, missing)
     planes = _channels_first(values, channel_axis, missing)
     settings = unet_settings(denoise)
+    if settings is not None and settings.dims != planes.ndim - 1:
+        told = "" if channel_axis is None else f", the channels of which are on axis {channel_axis}"
+        raise ModelError(
+            f"the model takes {settings.dims}-dimensional signals; got values of shape {values.shape}{told}"
+        )
     # A gray image stored as colour holds one noise three times; the denoiser would take it for three.
     same = len(planes) > 1 and settings is not None and bool((planes[1:] == planes[:1]).all())
     start = torch.from_numpy(planes[:1] if same else planes)
@@ -125,6 +133,43 @@ def observe(
         known = moved(denoise, planes, likelihood.sigma, missing)
         posterior = observed_posterior(known, likelihood, compute=compute)
     return Observation(posterior, planes.shape, channel_axis)
+
+
+def checked(
+    values: NDArray[Any],
+    denoise: Denoise,
+    sigma: float | NDArray[Any] | None,
+    channel_axis: int | None,
+    missing: NDArray[np.bool_] | None,
+) -> tuple[NDArray[Any], float | NDArray[Any] | None, NDArray[np.bool_] | None]:
+    """Return values, noise level and what is missing as numbers and arrays; arguments as for `observe`.
+
+    Raises
+    ------
+    UsageError
+        Where one is of another kind.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise UsageError(f"values are real numbers; got {values.dtype}")
+    axes = range(-values.ndim, values.ndim)
+    if channel_axis is not None and not (isinstance(channel_axis, int | np.integer) and channel_axis in axes):
+        raise UsageError(
+            f"channel_axis is one of the axes of the values, of shape {values.shape}; got {channel_axis!r}"
+        )
+    if values.ndim - (channel_axis is not None) < 1:
+        raise UsageError(f"values have an axis of space at least; got shape {values.shape}")
+    if not callable(denoise):
+        raise UsageError(
+            f"what denoises is a model, or a function of x and sigma; got {denoise!r}: unperturb.load reads models"
+        )
+    if sigma is not None:
+        try:
+            level = np.asarray(sigma, np.float64)
+        except (TypeError, ValueError):
+            raise UsageError(f"sigma is a number, or a map of numbers; got {sigma!r}") from None
+        sigma = level if level.ndim else float(level)
+    return values, sigma, None if missing is None else np.asarray(missing)
 
 
 def is_conditional(denoise: Denoise) -> TypeGuard[Denoiser]:

@@ -60,8 +60,8 @@ class Posterior:
 
     @cached_property
     def mean(self) -> Tensor:
-        """The best guess E[clean | start], of the shape of `start`."""
-        return self.at(self.start, 1.0)
+        """The best guess E[clean | start], of the shape of `start`; that itself where it has no noise."""
+        return self.at(self.start, 1.0) if bool(self.level_map.any()) else self.start
 
     @property
     def unit(self) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unperturb.errors import UsageError
 from unperturb.infer.condition import GUESS_STEPS, ApproximatelyConditioned
 from unperturb.infer.even import even
-from unperturb.infer.observe import FloatArray, Observation, as_sigma, is_conditional, observe
+from unperturb.infer.observe import FloatArray, Observation, as_sigma, checked, is_conditional, observe
 from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.perturbation import Perturbation
@@ -80,12 +80,13 @@ def restore(
     """
     if quality not in ("fast", "best"):
         raise UsageError(f"quality is fast or best; got {quality!r}")
-    if quality == "best" and np.ndim(values) - (channel_axis is not None) != 2:
+    values, sigma, missing = checked(values, denoise, sigma, channel_axis, missing)
+    if quality == "best" and values.ndim - (channel_axis is not None) != 2:
         raise UsageError("quality best turns and mirrors images; these values have another number of dimensions")
     noise_alone = missing is None and perturbation is None and not is_conditional(denoise)
     if quality == "best" and sigma is None and noise_alone:
         sigma = as_sigma(values, channel_axis, None)  # once, not for every turn
-    plane = _Plane(np.asarray(values), sigma, missing, channel_axis)
+    plane = _Plane(values, sigma, missing, channel_axis)
     turns = 8 if quality == "best" else 1
     total: FloatArray | None = None
     for turn in range(turns):

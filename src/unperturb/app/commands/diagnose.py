@@ -43,8 +43,8 @@ def diagnose(
 ) -> None:
     """Tell what noise is in INPUTS, image files or folders of them from one camera at one setting.
 
-    The answer is a perturbation spec, which --perturb of other commands takes, with 95 % intervals, and what follows
-    from it. Levels are in units where white is 1; those of float files in their own.
+    The answer is a perturbation spec, which fit --perturb takes, and restore --noise if it is of white noise alone,
+    with 95 % intervals, and what follows from it. Levels are in units where white is 1; those of float files in their own.
     """
     from unperturb.app.diagnosing import diagnose_files
     from unperturb.app.outputs import check_not_input
@@ -53,6 +53,8 @@ def diagnose(
 
     if output is not None:
         check_not_input(output, (*inputs, *again, *dark, *flat))
+        if output.suffix.lower() not in (".html", ".htm"):
+            raise click.UsageError(f"-o names an HTML page; got {output}")
         check_place(output)
     if output is not None and output.exists() and not overwrite:
         raise FileError(f"{output} exists already; give another name, or --overwrite")

@@ -17,6 +17,7 @@ from unperturb.app.options import (
     output_option,
 )
 from unperturb.app.outputs import Job, plan
+from unperturb.data.stretches import are_signals
 
 
 @click.command()
@@ -88,6 +89,8 @@ def restore(
         raise click.UsageError("--resume leaves out what is there, --overwrite replaces it; give one of them")
     ending = f".{suffix}" if suffix else None
     jobs = plan(inputs, output, "restored", ending, compare=compare, overwrite=overwrite, resume=resume)
+    if (quality == "best" or compare) and are_signals(inputs):
+        raise click.UsageError("--quality best and --compare are of images")
     if dry_run:
         _tell([_planned(job) for job in jobs], [], as_json=as_json)
         return
