@@ -159,11 +159,11 @@ def scores(lead: Lead, denoiser: Denoiser) -> tuple[Samples, Samples]:
     """Return the best guess, and in some windows how far off it is, in spreads of draws that were filtered alike."""
     units = units_of(lead.noisy)
     taken = units.taken(lead.noisy).astype(np.float32)
-    best = units.given_back(observe(taken, denoiser).posterior.mean[0, 0].numpy()).astype(np.float64)
+    best = units.given_back(observe(taken, denoiser, placed=True).posterior.mean[0, 0].numpy()).astype(np.float64)
     off, drawing = np.abs(lead.gap(best)), Drawing()
     found = []
     for start in np.linspace(0, len(taken) - WINDOW, WINDOWS).astype(int):
-        posterior = observe(taken[start : start + WINDOW], denoiser).posterior
+        posterior = observe(taken[start : start + WINDOW], denoiser, placed=True).posterior
         about = judged((drawing.draw(posterior) - posterior.mean).double().numpy(), lead.rate)
         spread = pixel_spread(posterior, posterior.mean + torch.from_numpy(about.copy()).float())[0, 0].numpy()
         middle = slice(WINDOW // 4, -WINDOW // 4)

@@ -138,7 +138,8 @@ def measure(recording: Path, denoiser: Denoiser, *, part: str, gaps: int, length
 
 def _ours(denoiser: Denoiser, units: Units, values: Samples, missing: Gaps) -> tuple[Samples, Samples, Samples]:
     """Return best guess, draws ``(draw, T)``, and half the width of 90 % intervals, in the units of the file."""
-    observation = observe(np.where(missing, 0, units.taken(values)).astype(np.float32), denoiser, missing=missing)
+    seen = np.where(missing, 0, units.taken(values)).astype(np.float32)
+    observation = observe(seen, denoiser, missing=missing, placed=True)
     posterior = observation.posterior
     calibration = find_calibration(denoiser.card, kind_of(posterior), PIXEL)
     draws = calibration.drawing.draw(posterior)

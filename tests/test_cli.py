@@ -252,7 +252,7 @@ def test_evaluate_tells_the_same_in_any_order_and_is_seeded_by_image(run, model,
 
 
 def test_evaluate_tells_what_there_is_of_small_images_and_of_each_once(run, model, tmp_path):
-    """Breaks: a mean of nothing as a number; a file that is named twice, or in its folder as well, as two."""
+    """Breaks: a mean of nothing as a number; a file twice, or in its folder as well; links in a circle."""
     image = np.random.default_rng(0).integers(0, 256, (6, 6), np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
     spec = ("--model", model, "--perturb", "gaussian:sigma=0.1")
@@ -260,6 +260,10 @@ def test_evaluate_tells_what_there_is_of_small_images_and_of_each_once(run, mode
     assert (code, err) == (0, "")
     assert out.startswith("1 images, gaussian:sigma=0.1: PSNR ")
     assert out.endswith("SSIM – (–)\n")
+    (tmp_path / "b.png").symlink_to(tmp_path / "c.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "b.png")
+    code, out, err = run("evaluate", tmp_path, *spec)
+    assert (code, out[:9], "b.png" in err) == (3, "1 images,", True)
 
 
 def test_evaluate_refuses_a_spec_it_cannot_read(run, model, tmp_path):

@@ -11,8 +11,9 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from unperturb.errors import UsageError
+from unperturb.infer.calibrate import trials
 from unperturb.infer.condition import first_guess
-from unperturb.infer.interval import find_calibration, intervals, level_of
+from unperturb.infer.interval import Drawing, find_calibration, intervals, level_of
 from unperturb.infer.moved import moved
 from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
@@ -291,6 +292,29 @@ def test_a_signal_is_asked_about_its_median(told):
     np.testing.assert_allclose((far - 100) / 8, there, atol=2e-4)
 
 
+def test_a_piece_of_a_signal_that_was_placed_is_asked_as_it_is():
+    """As a file is, whose channel it is a part of. Breaks: about its own median; of calibration alone."""
+    model, piece = signal_model(), wave() + 2
+    untrained = model.with_card(training={})
+    placed = observe(piece, model, 0.1, compute=EXACT, placed=True).posterior.mean
+    torch.testing.assert_close(placed, observe(piece, untrained, 0.1, compute=EXACT).posterior.mean, rtol=0, atol=0)
+    drawing = Drawing(2, 2)
+    found, expected = (
+        next(trials([("a", piece)], each, [0.1], drawing=drawing, compute=EXACT)) for each in (model, untrained)
+    )
+    assert (found.error, found.error_of_draws) == (expected.error, expected.error_of_draws)
+
+
+def test_channels_of_signals_each_have_their_own_noise():
+    """Where it is estimated. Break: one level for all."""
+    model, one = signal_model(), wave()
+    pair = np.stack([one, 30 * one[::-1]])
+    found = restore(pair, model, channel_axis=0, compute=EXACT)
+    for channel, answer in zip(pair, found, strict=True):
+        alone = restore(channel, model.with_card(training={}), compute=EXACT)
+        np.testing.assert_allclose(answer, alone, rtol=1e-4, atol=1e-4)
+
+
 def test_signals_without_a_place_in_common_are_refused():
     """Where they are elsewhere than what was learned. Breaks: left where they are; refused where they are near."""
     model = signal_model()
@@ -299,3 +323,6 @@ def test_signals_without_a_place_in_common_are_refused():
     np.testing.assert_allclose(restore(pair, model, 0.1, channel_axis=0, compute=EXACT), each, atol=1e-5)
     with pytest.raises(UsageError, match="one at a time"):
         restore(pair + 100, model, 0.1, channel_axis=0, compute=EXACT)
+    twice = np.stack([wave(), wave()]) + 100  # as a recording in mono is in stereo
+    alone = restore(twice[0], model, 0.1, compute=EXACT)
+    np.testing.assert_allclose(restore(twice, model, 0.1, channel_axis=0, compute=EXACT), [alone, alone], atol=1e-5)

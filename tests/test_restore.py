@@ -9,7 +9,9 @@ from skimage import data
 
 from unperturb.data.noise import estimate_sigma
 from unperturb.errors import ModelError, UsageError
+from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
+from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Card, Denoiser
 from unperturb.model.network import UNetSettings, VectorNetSettings
@@ -352,9 +354,11 @@ def test_lists_and_single_numbers_of_numpy_are_as_good_as_others():
 
 @pytest.mark.parametrize("quality", ["fast", "best"])
 def test_what_has_no_noise_comes_back(quality):
-    """Whatever a network says. Breaks: it is asked; a map that is 0 somewhere taken for 0."""
+    """Whatever a network says, in draws as well. Breaks: it is asked; of the mean alone; a map that is 0 somewhere."""
     seen = values(8, 8)
     np.testing.assert_allclose(restore(seen, model(), 0.0, quality=quality, compute=EXACTLY), seen, rtol=1e-6)
+    drawn = sample(observe(seen, model(), 0.0, compute=EXACTLY).posterior, 2, steps=3)
+    np.testing.assert_allclose(drawn[1, 0, 0], seen, rtol=1e-5)
     level = np.zeros((8, 8))
     level[0, 0] = 1
     assert np.abs(restore(seen, model(), level, compute=EXACTLY) - seen).max() > 1e-3

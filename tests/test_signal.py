@@ -402,7 +402,10 @@ def test_csv_columns_are_channels_with_names_units_gaps_and_a_rate(tmp_path: Pat
 
 
 def test_a_column_that_counts_rows_is_carried(tmp_path: Path) -> None:
-    """Beside another, whatever its name. Breaks: a channel like others; few rows; all that rises; the only one."""
+    """Beside another, whatever its name.
+
+    Breaks: a channel like others; few rows; all that rises; the only one; what is too large to be counted on.
+    """
     rows = [(at, 1026 + at % 3, 2 * at) for at in range(20)]
     path = csv_file(tmp_path, "'sample #','MLII',x\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
     signal = read(path)
@@ -412,6 +415,8 @@ def test_a_column_that_counts_rows_is_carried(tmp_path: Path) -> None:
     assert copy.read_text().splitlines()[:3] == ["'sample #','MLII',x", "0,1027,1", "1,1028,3"]
     assert read(csv_file(tmp_path, "a,b\n1,5\n2,6\n3,8\n")).names == ("a", "b")
     assert read(csv_file(tmp_path, "a\n" + "".join(f"{at}\n" for at in range(20)))).names == ("a",)
+    assert read(csv_file(tmp_path, "a,b\n" + "".join(f"{2**60},{at % 3}\n" for at in range(20)))).names == ("a", "b")
+    assert read(csv_file(tmp_path, "a,b\n" + "".join(f"1e17,{at % 3}.5\n" for at in range(20)))).names == ("a", "b")
     assert read(csv_file(tmp_path, '"time, ms",x\n0,5\n2,6\n4,8\n')).rate == 500
 
 
@@ -434,6 +439,7 @@ def test_columns_that_are_named_like_times_and_are_none(tmp_path: Path) -> None:
     """A t may be a temperature; a time that jumps is refused. Break: any column named t taken for times."""
     warm = read(csv_file(tmp_path, "t,x\n20.5,1\n20.1,2\n22.0,3\n"))
     assert (warm.names, warm.rate) == (("t", "x"), None)
+    assert read(csv_file(tmp_path, '"t, min",x\n20.5,1\n20.1,2\n22.0,3\n')).rate is None
     for times in ((0, 1, 7), (0, 2, 1), (0, 0, 1), (0, "", 2)):
         rows = "".join(f"{time},1\n" for time in times)
         with pytest.raises(FileError, match="constant step"):
@@ -445,7 +451,9 @@ def test_columns_that_are_named_like_times_and_are_none(tmp_path: Path) -> None:
     [
         ("a,b\nx,y\nz,w\n", "no column of numbers"),
         ("a;b\n1,5;2,5\n", "points for decimals"),
-        ("a;b\n1;0\n2,5;1\n3,5;1\n", "'2,5' in line 3 of the column 'a'; save it with points for decimals"),
+        ("a;b\n1;0\n2,5;1\n3,5;1\n", "'2,5' in line 3 of the column 'a'; save numbers with points for decimals"),
+        ("a;b\n1;0\n2,5;1\n2;1\n3,5;1\n", "points for decimals"),
+        ("a;b\n1,5e-3;0\n2,5e-3;1\n", "points for decimals"),
         ("a,b\n1,0.5\n?,2\n3,2\n", "'\\?' in line 3 of the column 'a', which has numbers elsewhere"),
         ("1,0.5\n3,2\n2,x\n", "'x' in line 3 of column 2, which has"),
         ("time,remark\n0,a\n1,b\n", "no column of numbers"),

@@ -140,6 +140,19 @@ def noise_model(tmp_path) -> Path:
     return tmp_path / "noise.safetensors"
 
 
+def test_a_channel_without_gaps_says_so(folder, tmp_path):
+    """Beside one that has some. Break: the mean width of nothing."""
+    values = np.load(folder / "gappy.npy")
+    values[1] = np.load(folder / "waves.npy")[1]
+    np.save(tmp_path / "a.npy", values)
+    asked = ("--missing", "nan", "--model", folder / "gaps.safetensors", "-n", 2, "--steps", 2, "--json")
+    code, out, err = called("uncertainty", tmp_path / "a.npy", *asked)
+    found = json.loads(out)["results"][0]
+    assert (code, "Warning" in err) == (0, False)
+    assert found["verdict"][1] == "channel 2: nothing is missing."
+    assert found["mean_std"][0] > 0 == found["mean_std"][1]
+
+
 def test_what_is_observed_with_noise_is_not_certain(noise_model, tmp_path):
     """Beside gaps, where the noise is told by what was done. Breaks: told by --sigma alone; in the table, the trace."""
     values = np.sin(np.arange(400) / 9).astype(np.float32)
@@ -155,17 +168,20 @@ def test_what_is_observed_with_noise_is_not_certain(noise_model, tmp_path):
     assert np.abs(table[:, 1] - values)[200:].max() > 0.01
 
 
-def test_a_table_is_in_the_units_of_its_file(noise_model, tmp_path):
-    """As the noise that was taken away is. Breaks: of 16 bits in units of the largest; the trace alone; the width."""
-    levels = (3000 * np.sin(np.arange(400) / 9) + 300 * np.random.default_rng(0).standard_normal(400)).astype(np.int16)
+@pytest.mark.parametrize(("kind", "size", "middle"), [(np.int16, 3000, 0), (np.uint8, 80, 128)])
+def test_a_table_is_in_the_units_of_its_file(noise_model, tmp_path, kind, size, middle):
+    """As the noise that was taken away is. Breaks: in units of the largest; the trace alone; the width; about 0."""
+    noise = size / 10
+    wave = np.sin(np.arange(400) / 9) + 0.1 * np.random.default_rng(0).standard_normal(400)
+    levels = np.rint(middle + size * wave).astype(kind)
     wavfile.write(tmp_path / "a.wav", 100, levels)
     np.save(tmp_path / "a.npy", levels)
     tables = []
     for name in ("a.wav", "a.npy"):
         folder = tmp_path / name[-3:]
-        more = ("--sigma", 300, "-o", folder, "--n-samples", 2, "--steps", 2, "--json")
+        more = ("--sigma", noise, "-o", folder, "--n-samples", 2, "--steps", 2, "--json")
         told = json.loads(run("uncertainty", tmp_path / name, "--model", noise_model, *more))["results"][0]
-        assert told["sigma"] == pytest.approx([300])
+        assert told["sigma"] == pytest.approx([noise])
         table = np.loadtxt(folder / "a_uncertainty.csv", delimiter=",", skiprows=1)[:, 1:]
         assert told["mean_std"] == pytest.approx([table[:, 1].mean()], rel=1e-4)
         tables.append(table)
@@ -301,14 +317,18 @@ def test_the_samples_of_a_record_say_which_file_names_it(noise_model, tmp_path):
 
 
 def test_what_holds_one_value_is_not_learned_from(tmp_path):
-    """Breaks: channels without a change; files of nothing else."""
+    """Breaks: channels without a change; files of nothing else; of all where a part is learned; a file twice."""
     values = waves(600)[:2]
     values[1] = 3
     np.save(tmp_path / "a.npy", values)
     assert all(each.std() > 0 for each in open_stretches([tmp_path / "a.npy"]).values)
-    np.save(tmp_path / "a.npy", values[1])
-    with pytest.raises(FileError, match="nothing to learn from"):
-        open_stretches([tmp_path / "a.npy"])
+    values[0, :300] = 2
+    np.save(tmp_path / "a.npy", values)
+    for part in ((0.0, 0.5), (0.1, 0.3)):
+        with pytest.raises(FileError, match="in that part has values that change"):
+            open_stretches([tmp_path / "a.npy"], part)
+    once = len(open_stretches([tmp_path / "a.npy"]))
+    assert len(open_stretches([tmp_path / "a.npy", tmp_path / "." / "a.npy"])) == once
 
 
 def test_options_of_images_are_refused_for_signals(noise_model, tmp_path):
@@ -324,7 +344,7 @@ def test_options_of_images_are_refused_for_signals(noise_model, tmp_path):
         code, _, err = called(*arguments)
         assert code in (1, 2), arguments
         assert words in err, arguments
-        assert not list(tmp_path.glob("a_*"))
+        assert {path.name for path in tmp_path.iterdir()} == {"a.npy", noise_model.name}
 
 
 def test_what_is_learned_from_is_not_replaced(folder, tmp_path):

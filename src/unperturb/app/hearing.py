@@ -116,7 +116,7 @@ class Hearing:
             "sigma": [each.sigma for each in told],
             "level": told[0].level,
             "calibrated": all(each.calibrated for each in told),
-            "mean_std": [float(each.spread[each.asked].mean()) for each in told],
+            "mean_std": [float(each.spread[each.asked].mean()) if each.asked.any() else 0.0 for each in told],
         }
 
     def _told(self, heard: Heard, channel: int, posterior: Posterior, draws: torch.Tensor, sigma: float | None) -> Told:
@@ -174,6 +174,8 @@ def _rows(signal: Signal, told: list[Told]) -> str:
 
 def _sentences(told: Told) -> list[str]:
     """Say in words what was found about a channel."""
+    if not told.asked.any():
+        return [f"{told.trace.name}: nothing is missing."]
     unit = f" {told.trace.unit}" if told.trace.unit else ""
     share = f"{told.level:.0%}"
     assert told.trace.band is not None

@@ -204,6 +204,7 @@ class Seen:
                 missing=missing,
                 perturbation=self.looking.perturbation,
                 compute=self.looking.compute,
+                placed=True,
             )
             yield index, observation, None if level is None else self.in_file_units(index, level)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unperturb.atomic import check_place
 from unperturb.data import signal
-from unperturb.data.listing import check_name, image_files
+from unperturb.data.listing import check_name, image_files, resolved
 from unperturb.data.recording import RAW, SUFFIXES
 from unperturb.errors import FileError, UsageError
 
@@ -85,7 +85,7 @@ def plan(
         Where there is no input, or a result is there already.
     """
     found = [(file, root) for root in inputs for file in (_images(root) if _is_folder(root) else [root])]
-    files = list({_resolved(file): (file, root) for file, root in reversed(found)}.values())[::-1]  # each file once
+    files = list({resolved(file): (file, root) for file, root in reversed(found)}.values())[::-1]  # each file once
     if not files:
         raise FileError(f"there are no images in {', '.join(map(str, inputs))}")
     for file, _ in files:
@@ -123,8 +123,8 @@ def check_not_input(output: Path, inputs: Sequence[Path]) -> None:
     UsageError
         Where that would be done.
     """
-    target, kinds = _resolved(output), (*SUFFIXES, *RAW, *signal.SUFFIXES)
-    for place in map(_resolved, inputs):
+    target, kinds = resolved(output), (*SUFFIXES, *RAW, *signal.SUFFIXES)
+    for place in map(resolved, inputs):
         inside = place in target.parents and target.suffix.lower() in kinds
         if target.is_file() and (target == place or inside):
             raise UsageError(f"the input {output} would be replaced by a result; give another output")
@@ -141,14 +141,6 @@ def _check_places(jobs: list[Job]) -> None:
             wrong.append(error)
     if wrong and len(wrong) == len(places):
         raise wrong[0]
-
-
-def _resolved(path: Path) -> Path:
-    """Return where a path leads; one that leads nowhere is what it says."""
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # links in a circle
-        return path.absolute()
 
 
 def _is_folder(path: Path) -> bool:
@@ -201,13 +193,13 @@ def _with_comparisons(jobs: list[Job]) -> list[Job]:
 
 def _check(jobs: list[Job], *, overwrite: bool) -> None:
     seen: dict[Path, Path] = {}
-    sources = {_resolved(job.source) for job in jobs}
+    sources = {resolved(job.source) for job in jobs}
     for job in jobs:
         for file in job.files:
-            other = seen.setdefault(_resolved(file), job.source)
+            other = seen.setdefault(resolved(file), job.source)
             if other != job.source:
                 raise UsageError(f"{other} and {job.source} would both become {file}; put the results into two folders")
-            if _resolved(file) in sources:
+            if resolved(file) in sources:
                 raise UsageError(f"the input {file} would be replaced by a result; give another output")
     taken = [file for job in jobs for file in job.files if _is_there(file)]
     if taken and not overwrite:

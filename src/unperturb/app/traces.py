@@ -195,7 +195,8 @@ def first_trace(heard: Heard, best: FloatArray, draws: FloatArray, channel: int 
     assert isinstance(signal, Signal)
     seen = next(plane for index, plane in signal.planes() if index == (channel,))
     missing = np.zeros(seen.shape, bool) if heard.missing is None else heard.missing[channel]
-    seen, found, others = (signal.full_scale * each for each in (seen, units.given_back(best), units.given_back(draws)))
+    shown = (seen, units.given_back(best), units.given_back(draws))
+    seen, found, others = (signal.in_levels(channel, each) for each in shown)
     if heard.keeps_observed:
         found, others = np.where(missing, found, seen), np.where(missing, others, seen)
     return Trace(*named(signal, channel), signal.rate, seen, missing, found, others)

@@ -3,7 +3,7 @@
 ::
 
     time (ms),ECG (mV),remark        a header, or none; a unit in brackets is the channel's
-    0,-0.145,                        an empty cell, nan or NA is a gap
+    0,-0.145,                        an empty cell, nan, NA, N/A, #N/A, null, none or - is a gap
     2.5,-0.12,R                      columns of text, and the times, are carried
 
 So are columns that count rows, beside others. What is numbers for the most part is not text: a cell that is none is
@@ -36,7 +36,7 @@ from unperturb.data.times import are_times, rate_of, seconds_of, split_unit
 from unperturb.errors import FileError
 
 _GAPS = {"", "nan", "na", "n/a", "#n/a", "null", "none", "-"}
-_COMMA = re.compile(r"[+-]?\d+,\d+")
+_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _EXACT, _MOST = 2**53, 2**63
 _COUNTED = 8  # rows from which on a column that counts them is known
 _BLOCK = 2**14  # rows that are written at once
@@ -81,7 +81,8 @@ class Column:
         """Learn from one more cell."""
         text = cell.strip()
         number = _number(text)
-        self.counts &= number is not None and (self._last is None or number == self._last + 1)
+        known = number is not None and abs(number) < _EXACT
+        self.counts &= known and (self._last is None or number == self._last + 1)
         self._last = number
         if text.lower() in _GAPS:
             self.gap = text if self.gap is None else self.gap
@@ -112,9 +113,9 @@ class Column:
         if self.odd is None:
             return
         line, cell = self.odd
-        if self.commas > self.numbers + self.others:
-            raise FileError(f"{path} has {cell!r} in line {line} of {name}; save it with points for decimals.")
-        if self.numbers > self.commas + self.others:
+        if self.commas and self.commas + self.numbers > self.others:
+            raise FileError(f"{path} has {cell!r} in line {line} of {name}; save numbers with points for decimals.")
+        if self.numbers > self.others:
             raise FileError(
                 f"{path} has {cell!r} in line {line} of {name}, which has numbers elsewhere; write nan for a gap, or "
                 "leave the column out."

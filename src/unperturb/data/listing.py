@@ -46,11 +46,25 @@ def files_of(sources: Sequence[str | Path], *, once: bool = True) -> list[Path]:
     files = [file for source in sources for file in (image_files(source) if Path(source).is_dir() else [Path(source)])]
     if not files:
         raise FileError(f"there are no images in {', '.join(map(str, sources)) or 'nothing'}")
-    kept: dict[Path, Path] = {}
     for file in files:
         check_name(file)
-        kept.setdefault(file.resolve(), file)
-    return list(kept.values()) if once else files
+    return once_each(files) if once else files
+
+
+def once_each(files: Sequence[Path]) -> list[Path]:
+    """Return files without those that were named before, in whatever way."""
+    kept: dict[Path, Path] = {}
+    for file in files:
+        kept.setdefault(resolved(file), file)
+    return list(kept.values())
+
+
+def resolved(path: Path) -> Path:
+    """Return where a path leads; one that leads nowhere is what it says."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return path.absolute()
 
 
 def check_name(path: Path) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.atomic import make_folder, whole
-from unperturb.data.listing import files_of
+from unperturb.data.listing import files_of, resolved
 from unperturb.data.recording import Recording, check_finite, read
 from unperturb.errors import FileError, TrainingError, UsageError
 
@@ -282,7 +282,7 @@ def _is_held_out(number: int, total: int, every: int) -> bool:
 def _key(files: Iterable[Path], preparation: Preparation) -> str:
     """Name the cache by what goes in: other files, or files that have changed, are another cache."""
     try:
-        stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        stats = [(str(resolved(file)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     except OSError as error:
         raise FileError(f"{error.filename} cannot be read: {error.strerror}") from None
     return hashlib.sha256(json.dumps([stats, asdict(preparation)]).encode()).hexdigest()[:16]

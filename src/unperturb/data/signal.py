@@ -196,6 +196,13 @@ class Signal:
             raise UsageError(f"{len(left)} channels are missing, the first is {min(left)}.")
         return dataclasses.replace(self, values=result)
 
+    def in_levels(self, channel: int, values: Array) -> Array:
+        """Return values of a channel, as `planes` has them, in the units that its file shows: of WAV files, levels."""
+        if self.full_scale == 1:
+            return values
+        levels = self._levels(channel)
+        return levels.gain * values + levels.zero
+
     def in_units(self) -> Array:
         """Return ``(C, T)`` values for a file of another format: as stored where those are in their own units.
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.data.listing import once_each
 from unperturb.data.signal import SUFFIXES, read
 from unperturb.errors import FileError, TrainingError
 
@@ -162,14 +163,15 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
     values: list[FloatArray] = []
     held_out: list[bool] = []
     digest = hashlib.sha256(repr(part).encode())
-    for source in sources:
+    for source in once_each([Path(source) for source in sources]):
         signal = read(source)
         for (channel,), plane in signal.planes():
             if np.isinf(plane).any():
                 raise FileError(f"{source} has infinite values in channel {channel}; replace them first")
-            if np.nanmin(plane, initial=np.inf) >= np.nanmax(plane, initial=-np.inf):
-                continue  # nothing is learned from one value, or none
             first, last = (round(share * len(plane)) for share in part)
+            inside = plane[first:last]
+            if np.nanmin(inside, initial=np.inf) >= np.nanmax(inside, initial=-np.inf):
+                continue  # nothing is learned from one value, or none
             taken = units_of(plane).taken(plane[first:last])
             digest.update(taken.tobytes())
             cuts = np.linspace(0, len(taken), PARTS + 1).round().astype(int)
@@ -181,7 +183,8 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
                 values += pieces
                 held_out += [flag] * len(pieces)
     if not values:
-        raise FileError(f"no channel of {', '.join(map(str, sources))} changes: there is nothing to learn from")
+        of = f"{', '.join(map(str, sources))}" + ("" if part == (0.0, 1.0) else " in that part")
+        raise FileError(f"no channel of {of} has values that change: there is nothing to learn from")
     return Stretches(tuple(values), tuple(held_out), digest.hexdigest()[:16])
 
 

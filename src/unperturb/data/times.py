@@ -37,11 +37,16 @@ def split_unit(header: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (header.strip(), "")
 
 
+def _split(header: str) -> tuple[str, str]:
+    """Split the head of a column of times in lower case; of these the unit may stand behind a comma."""
+    name, unit = (part.lower() for part in split_unit(header))
+    first, comma, second = (part.strip() for part in name.partition(","))
+    return (first, second) if comma and not unit else (name, unit)
+
+
 def seconds_of(header: str) -> float | None:
     """Return the unit, in seconds, of a column of times by its name; None where the name is another."""
-    name, unit = (part.lower() for part in split_unit(header))
-    if not unit and "," in name:
-        name, unit = (part.strip() for part in name.split(",", 1))
+    name, unit = _split(header)
     if name in _TIMES:
         return _SECONDS.get(unit) if unit else 1.0
     if name in _SECONDS and name not in _NO_NAMES and not unit:
@@ -60,7 +65,7 @@ def are_times(times: Array, header: str, path: Path) -> bool:
     """
     if len(times) == 1 or _is_rising_line(times):
         return True
-    if split_unit(header)[0].lower() in _DOUBTFUL:
+    if _split(header)[0] in _DOUBTFUL:
         return False
     raise FileError(
         f"{path} has times in the column {header!r} that do not rise at a constant step; resample it, or leave the "

@@ -140,6 +140,7 @@ def trials(
                 missing=seen.missing,
                 perturbation=None if is_conditional(denoise) else perturbation,
                 compute=compute,
+                placed=clean.ndim == 1,
             )
             posterior, first = observation.posterior, _number(name)
             draws = drawing.draw(posterior, seed=seed, items=range(first, first + len(posterior.start)))

@@ -49,21 +49,28 @@ AnyDenoise = TypeVar("AnyDenoise", bound=Denoise)
 
 
 def moved(
-    denoise: AnyDenoise, planes: NDArray[np.float32], sigma: float, missing: NDArray[np.bool_] | None = None
+    denoise: AnyDenoise,
+    planes: NDArray[np.float32],
+    sigma: float,
+    missing: NDArray[np.bool_] | None = None,
+    *,
+    placed: bool = False,
 ) -> AnyDenoise:
     """Return a denoise function that is asked where it knows its way; in most cases, as it is.
 
     Parameters
     ----------
     denoise
-        Of a network that was trained on images it is known where they began; others are returned as they are, and so is
-        that of a camera's noise, which depends on where black is.
+        Of a network that was trained on images it is known where they began, and of one of signals that they lay about
+        0; others are returned as they are, and so is that of a camera's noise, which depends on where black is.
     planes
         ``(channel, *space)``: what was observed.
     sigma
         Standard deviation of the noise in it, about.
     missing
         Boolean, of the shape of the space: True where nothing was observed.
+    placed
+        Whether signals are where they were learned: in units of their channel, of which they may be a part.
 
     Raises
     ------
@@ -73,7 +80,7 @@ def moved(
     if not isinstance(denoise, Denoiser) or denoise.keeps_means:
         return denoise
     card = denoise.card
-    if card.learned is None or not isinstance(card.network, UNetSettings):
+    if card.learned is None or not isinstance(card.network, UNetSettings) or (placed and card.network.dims == 1):
         return denoise
     seen = planes if missing is None else planes[:, ~missing]
     apart = len(seen) > 1 and card.network.channels != len(seen)  # signals of their own, of one denoiser
@@ -93,7 +100,7 @@ def _place_of_signals(channels: Sequence[NDArray[np.float32]]) -> tuple[float, f
     UsageError
         Where there are several, not all of which are about there.
     """
-    found = [(float(np.median(each)), float(each.std(dtype=np.float64)) or 1.0) for each in channels if each.size]
+    found = {(float(np.median(each)), float(each.std(dtype=np.float64)) or 1.0) for each in channels if each.size}
     if len(found) != 1:
         if any(abs(offset) > NEAR * scale for offset, scale in found):
             raise UsageError(

@@ -74,6 +74,7 @@ def observe(
     missing: NDArray[np.bool_] | None = None,
     perturbation: Perturbation | None = None,
     compute: Compute | None = None,
+    placed: bool = False,
 ) -> Observation:
     """Make a `Posterior` of noisy or otherwise perturbed values.
 
@@ -85,8 +86,9 @@ def observe(
         A `Denoiser`, or any ``denoise(x, sigma) -> mean``.
     sigma
         Standard deviation of the noise in the units of `values`: a number, or a map of the shape of the space.
-        Estimated where it is None. A conditional denoiser finds out by itself what noise there is; where values are
-        missing it is told whether there is any: None and 0 mean that those which are there are kept as they are.
+        Estimated where it is None; what has none, 0, comes back as it is. A conditional denoiser finds out by itself
+        what noise there is; where values are missing it is told whether there is any: None and 0 mean that those which
+        are there are kept as they are.
     channel_axis
         The axis of channels, if there is one. Channels that the denoiser does not take together are signals of their
         own.
@@ -99,6 +101,9 @@ def observe(
         was trained for.
     compute
         Device, precision, tiles.
+    placed
+        Whether a signal's values are in units of its channel, of which they may be a part, as its model learned them.
+        Others are asked for about their median, in units of their standard deviation.
 
     Raises
     ------
@@ -121,16 +126,22 @@ def observe(
     together = settings is None or settings.channels == len(start)
     start = start[None] if together else start[:, None]
     if is_conditional(denoise):
-        conditional = moved(denoise, planes, 0.0 if sigma is None else float(np.mean(sigma)), missing)
+        strength = 0.0 if sigma is None else float(np.mean(sigma))
+        conditional = moved(denoise, planes, strength, missing, placed=placed)
         posterior = _conditioned(conditional, start, sigma, missing, compute)
     elif missing is None and (perturbation is None or isinstance(perturbation, Gaussian)):
-        level = _level(values, channel_axis, _noise_of(perturbation, sigma), planes.shape[1:])
-        posterior = Posterior(Tiled(moved(denoise, planes, float(level.max())), compute), start, level)
+        stated = _noise_of(perturbation, sigma)
+        if stated is None and planes.ndim == 2:
+            level = torch.tensor([_strength_in(each) for each in start.numpy()])
+        else:
+            level = _level(values, channel_axis, stated, planes.shape[1:])
+        known = moved(denoise, planes, float(level.max()), placed=placed)
+        posterior = Posterior(Tiled(known, compute), start, level)
     elif missing is None and (counting := stabiliser(perturbation, planes)) is not None:
         posterior = counted_posterior(start, Tiled(denoise, compute), counting)
     else:
         likelihood = _likelihood(start, sigma, missing, perturbation)
-        known = moved(denoise, planes, likelihood.sigma, missing)
+        known = moved(denoise, planes, likelihood.sigma, missing, placed=placed)
         posterior = observed_posterior(known, likelihood, compute=compute)
     return Observation(posterior, planes.shape, channel_axis)
 
@@ -153,7 +164,8 @@ def checked(
     if values.dtype.kind not in "biuf":
         raise UsageError(f"values are real numbers; got {values.dtype}")
     axes = range(-values.ndim, values.ndim)
-    if channel_axis is not None and not (isinstance(channel_axis, int | np.integer) and channel_axis in axes):
+    whole = isinstance(channel_axis, int | np.integer) and not isinstance(channel_axis, bool)
+    if channel_axis is not None and not (whole and channel_axis in axes):
         raise UsageError(
             f"channel_axis is one of the axes of the values, of shape {values.shape}; got {channel_axis!r}"
         )
@@ -164,10 +176,9 @@ def checked(
             f"what denoises is a model, or a function of x and sigma; got {denoise!r}: unperturb.load reads models"
         )
     if sigma is not None:
-        try:
-            level = np.asarray(sigma, np.float64)
-        except (TypeError, ValueError):
-            raise UsageError(f"sigma is a number, or a map of numbers; got {sigma!r}") from None
+        level = np.asarray(sigma)
+        if level.dtype.kind not in "biuf":
+            raise UsageError(f"sigma is a number, or a map of numbers; got {sigma!r}")
         sigma = level if level.ndim else float(level)
     return values, sigma, None if missing is None else np.asarray(missing)
 
@@ -178,13 +189,13 @@ def is_conditional(denoise: Denoise) -> TypeGuard[Denoiser]:
 
 
 def as_sigma(values: NDArray[Any], channel_axis: int | None, sigma: float | None) -> float:
-    """Return the noise level: as given, or estimated from the values; of signals, in the mean over their channels."""
-    if sigma is not None:
-        return sigma
-    if np.ndim(values) - (channel_axis is not None) != 1:
-        return estimate_sigma(values, channel_axis)
-    signals = values[None] if channel_axis is None else np.moveaxis(values, channel_axis, 0)
-    return float(np.sqrt(np.mean([estimate_white(signal) ** 2 for signal in signals])))
+    """Return the noise level of an image: as given, or estimated from the values."""
+    return estimate_sigma(values, channel_axis) if sigma is None else sigma
+
+
+def _strength_in(channels: FloatArray) -> float:
+    """Return the white noise in a signal ``(channel, T)``, in the mean over channels that are taken together."""
+    return float(np.sqrt(np.mean([estimate_white(channel) ** 2 for channel in channels])))
 
 
 def _conditioned(

@@ -55,13 +55,14 @@ class Posterior:
     counted: float | None = None
 
     def at(self, x: Tensor, level: float) -> Tensor:
-        """Return E[clean | x] where the noise in `x` is `level` times that of the start."""
-        return self.denoise(x, self.level_map * level)
+        """Return E[clean | x] where the noise in `x` is `level` times that of the start: `x` itself where that is 0."""
+        noise = self.level_map * level
+        return self.denoise(x, noise) if bool(noise.any()) else x
 
     @cached_property
     def mean(self) -> Tensor:
         """The best guess E[clean | start], of the shape of `start`; that itself where it has no noise."""
-        return self.at(self.start, 1.0) if bool(self.level_map.any()) else self.start
+        return self.at(self.start, 1.0)
 
     @property
     def unit(self) -> float:

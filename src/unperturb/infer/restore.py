@@ -49,10 +49,11 @@ def restore(
         A `Denoiser`, or any ``denoise(x, sigma) -> mean``.
     sigma
         Standard deviation of the noise in the units of `values`: a number, or a map of the shape of the space.
-        Estimated where it is None. A conditional denoiser finds out by itself what noise there is; see `missing`.
+        Estimated where it is None; what has none, 0, comes back as it is. A conditional denoiser finds out by itself
+        what noise there is; see `missing`.
     channel_axis
         The axis of channels, if there is one. Channels that the denoiser does not take together are restored one by
-        one.
+        one; of signals that lie far from 0, and elsewhere than each other, one at a time is taken.
     missing
         Boolean, of the shape of the space: True where values are missing, whatever stands there. The others come back
         as they are, bit for bit in float32, unless a `sigma` above 0, or `perturbation`, says that there is noise in
