@@ -1,18 +1,20 @@
 """Which bundled model fits a file."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data
 
-from unperturb.app import observing
+from unperturb.app import deciding, observing
 from unperturb.app.deciding import Decision, decide, decided, is_photograph
 from unperturb.app.diagnosing import diagnose_files
 from unperturb.data.recording import Recording, read, write
 from unperturb.model.denoiser import Card, Denoiser
-from unperturb.model.network import UNetSettings
+from unperturb.model.network import UNet, UNetSettings
 from unperturb.model.spec import parse
 
 SCENES = {"astronaut": data.astronaut()[:448], "coffee": data.coffee()[:400], "chelsea": data.chelsea()}
@@ -95,6 +97,28 @@ def test_restore_says_which_model_and_why_and_does_not_choose_where_something_is
     for options in (("--sigma", 2), ("--model", "natural"), ("--noise", "gaussian:sigma=0.01")):
         assert run("restore", tmp_path / "a.png", "-o", tmp_path / "out", "--overwrite", *options)[0] == 0
     assert len(chosen) == 1
+
+
+@pytest.mark.parametrize(("command", "key"), [("sample", "model"), ("uncertainty", "chosen")])
+def test_draws_and_uncertainty_are_of_the_model_that_restores(tmp_path, run, monkeypatch, command, key):
+    """Where nothing is told, and it is said. Breaks: natural in any case; the card of another in the report."""
+    network = UNetSettings(widths=(4, 8), channels=3, blocks=1, given=True)
+    torch.manual_seed(0)
+    other = Denoiser(Card(network, "camera:iso=0..200", name="other")).requires_grad_(False)
+    monkeypatch.setattr(deciding, "_loaded", lambda _: other)
+    monkeypatch.setattr(observing, "decide", lambda *_: Decision("photo", "because"))
+    asked = []
+    monkeypatch.setattr(UNet, "forward", lambda self, x, *_: asked.append(self.settings.given) or torch.zeros_like(x))
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    more = ("-n", 2, "--steps", 2, "--json", "-o", tmp_path / "out")
+    code, out, told = run(command, tmp_path / "a.png", *more)
+    assert (code, json.loads(out)["results"][0][key]) == (0, "photo: because"), told
+    assert asked
+    assert all(asked)
+    told = run(command, tmp_path / "a.png", *more[:4], "-o", tmp_path / "again")[2]
+    assert "a.png: by photo: because" in told
+    if command == "uncertainty":
+        assert "other" in (tmp_path / "out" / "a_report.html").read_text()
 
 
 def test_a_decision_has_its_model(monkeypatch):

@@ -59,3 +59,9 @@ def exit_code(results: list[Any], failures: list[Any]) -> int:
     if not failures:
         return 0
     return 3 if results else 1
+
+
+def say_model(result: Told, key: str = "model") -> None:
+    """Say by which model, and why, where that was found out."""
+    if key in result:
+        click.echo(f"unperturb: {result['input']}: by {result[key]}", err=True)

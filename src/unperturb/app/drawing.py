@@ -72,6 +72,7 @@ class Drawing:
             "outputs": [str(target) for target in targets],
             "sheet": str(page),
             "sigma": levels[0] if len(levels) == 1 else levels,
+            **({} if looked.looking.why is None else {"model": looked.looking.why}),
             **({} if self.looking.caveat is None else {"note": f"{job.source}: {self.looking.caveat}"}),
             "seed": self.seed,
             "steps": self.steps,

@@ -75,6 +75,9 @@ class Examining:
         """
         make_folder(job.target.parent)
         looked = self.looking.at(job.source)
+        return replace(self, looking=looked.looking)._examined(job, looked, progress)  # a model may have been chosen
+
+    def _examined(self, job: Job, looked: Seen, progress: Progress | None) -> dict[str, Any]:
         recording = looked.recording
         assert isinstance(recording, Recording)
         if self.region is not None:
@@ -102,6 +105,7 @@ class Examining:
             "directions": None if found.components is None else str(job.more[0]),
             "report": str(job.more[1]),
             "verdict": verdict(found),
+            **({} if self.looking.why is None else {"chosen": self.looking.why}),
             **found.numbers(),
         }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from unperturb.app.batch import Told, exit_code, run_files
+from unperturb.app.batch import Told, exit_code, run_files, say_model
 from unperturb.app.options import (
     as_compute,
     as_looking,
@@ -129,7 +129,6 @@ def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool,
         click.echo(f"{result['output']}{levels}")
         if "compare" in result:
             click.echo(result["compare"])
-        if "model" in result:
-            click.echo(f"unperturb: {result['input']}: by {result['model']}", err=True)
+        say_model(result)
         if "note" in result:
             click.echo(f"unperturb: {result['note']}", err=True)

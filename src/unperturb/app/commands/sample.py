@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from unperturb.app.batch import Told, exit_code, run_files
+from unperturb.app.batch import Told, exit_code, run_files, say_model
 from unperturb.app.options import (
     as_compute,
     as_looking,
@@ -57,8 +57,8 @@ def sample(
 ) -> None:
     """Draw what INPUTS, noisy image files or folders of them, could have been without noise, or where pixels are missing.
 
-    Every draw is as sharp as a clean image, and they differ where the answer is open; their average is
-    what `restore` answers. A sheet shows them side by side where they differ most; of signals (WAV, .npy, CSV, .hea) a
+    A draw is as sharp as a clean image, as far as the model knows such images, and draws differ where the answer is
+    open; their average is what `restore` answers, and what is told of nothing is drawn by the model that it takes. A sheet shows them side by side where they differ most; of signals (WAV, .npy, CSV, .hea) a
     page does. The same seed gives the same draws.
     """
     signals = are_signals(inputs)
@@ -80,7 +80,8 @@ def sample(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, noise, as_compute(device, precision, tile), inputs)
+    compute = as_compute(device, precision, tile)
+    looking = as_looking(model, sigma, missing, perturb, noise, compute, inputs, choosing=True)
     check_mean(looking.denoise)
     drawing = Drawing(looking, n_samples, steps, seed, overwrite)
     results, failures, seconds = run_files("drawing", jobs, drawing)
@@ -98,5 +99,6 @@ def _tell(results: list[Told], failures: list[dict[str, str]], as_json: bool, se
             click.echo(file)
         if "sheet" in result:
             click.echo(result["sheet"])
+        say_model(result)
         if "note" in result:
             click.echo(f"unperturb: {result['note']}", err=True)

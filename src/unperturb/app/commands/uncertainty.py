@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unperturb.app.batch import Told, exit_code, run_files
+from unperturb.app.batch import Told, exit_code, run_files, say_model
 from unperturb.app.options import (
     as_compute,
     as_looking,
@@ -88,7 +88,8 @@ def uncertainty(
     from unperturb.model.machine import keep_freed_memory
 
     keep_freed_memory()
-    looking = as_looking(model, sigma, missing, perturb, noise, as_compute(device, precision, tile), inputs)
+    compute = as_compute(device, precision, tile)
+    looking = as_looking(model, sigma, missing, perturb, noise, compute, inputs, choosing=True)
     check_mean(looking.denoise)
     drawing = Drawing(n_samples, steps)
     examining: Hearing | Examining = (
@@ -124,5 +125,6 @@ def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool,
         for file in result.get("outputs", [result.get(key) for key in ("std", "directions", "report")]):
             if file is not None:
                 click.echo(file)
+        say_model(result, "chosen")
         for sentence in result.get("verdict", []):
             click.echo(f"  {sentence}")
