@@ -6,9 +6,19 @@ import re
 import numpy as np
 import pytest
 import tifffile
+import torch
 from pictures import opened, picture
 
+from unperturb.app import examining
+from unperturb.app.examining import Examining
+from unperturb.app.observing import Looking
+from unperturb.infer.interval import Drawing
+from unperturb.infer.observe import observe
+from unperturb.infer.places import surroundings
+from unperturb.infer.tiled import Compute
 from unperturb.model.checkpoint import load, save_model
+from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.network import UNetSettings
 
 FEW = ("--sigma", "20", "-n", "3", "--steps", "2")
 
@@ -140,3 +150,32 @@ def test_one_bad_file_does_not_stop_the_others(run, model, tmp_path):
         code, _, err = run(verb, tmp_path / "a.png", tmp_path / "b.png", "--model", model, *FEW)
         assert code == 3
         assert "b.png" in err
+
+
+@pytest.mark.parametrize(("side", "alone"), [(96, 0), (512, 3)])
+def test_places_of_small_images_take_draws_of_the_whole(monkeypatch, side, alone):
+    """Of a conditional model, where a few more do for all of them. Breaks: each by itself; of large images as well."""
+    looked, told = [], []
+    monkeypatch.setattr(examining, "look", lambda _, window, **__: looked.append(window))
+    monkeypatch.setattr(
+        examining, "sample", lambda posterior, numbers, **_: torch.zeros(len(numbers), *posterior.start.shape)
+    )
+    network = UNetSettings(widths=(4, 8), blocks=1, given=True)
+    denoiser = Denoiser(Card(network, "erase:fraction=0.5")).requires_grad_(False)
+    seen = np.random.default_rng(0).random((side, side), np.float32)
+    posterior = observe(seen, denoiser, missing=seen > 0.5, compute=Compute("cpu", "float32")).posterior
+    windows = [(slice(at, at + 16), slice(at, at + 16)) for at in (0, 8, 16)]
+    draws = torch.randn(2, *posterior.start.shape)
+    found = Examining(Looking(denoiser), Drawing(2, 2))._places(
+        posterior, windows, draws, lambda done, total: told.append((done, total))
+    )
+    assert (len(found), len(looked)) == (3, alone)
+    assert told == [(number, 3) for number in range(1, alone + 1)]
+    assert examining._effort(posterior, 2) == pytest.approx(22 if not alone else 6 * 24 * near_share(posterior))
+
+
+def near_share(posterior):
+    """Return what a place in the middle has about it, as a share of the whole."""
+    middle = posterior.start.shape[-1] // 2
+    window = (slice(middle - 16, middle + 16),) * 2
+    return surroundings(posterior, window)[0].start.numel() / posterior.start.numel()

@@ -84,14 +84,17 @@ class Examining:
             self.region.slices(recording.values.shape[len(recording.stack_shape) :])  # refused before it takes time
         spread = np.empty(recording.values.shape, np.float32)
         found: Findings | None = None
-        count = _counter(progress, int(np.prod(recording.stack_shape)))
+        n_planes = int(np.prod(recording.stack_shape))
         for plane, (index, seen, sigma) in enumerate(looked.observations()):
             n_items = len(seen.posterior.start)
             items = range(plane * n_items, (plane + 1) * n_items)
-            draws = self.drawing.draw(seen.posterior, seed=self.seed, items=items, progress=count(plane))
+            drawn, places = self.drawing.n_samples, _effort(seen.posterior, self.drawing.n_samples)
+            count = _counter(progress, n_planes * drawn + places)
+            before = plane * drawn + (places if plane else 0)
+            draws = self.drawing.draw(seen.posterior, seed=self.seed, items=items, progress=count(before, drawn))
             spread[index] = seen.to_array(pixel_spread(seen.posterior, draws)) * recording.full_scale
             if found is None:
-                found = self._find(looked, seen, sigma, draws)
+                found = self._find(looked, seen, sigma, draws, count(drawn, places))
         assert found is not None
         write(Recording(spread, recording.axes, "tiff"), job.target, overwrite=self.overwrite)
         if found.components is not None:
@@ -109,7 +112,9 @@ class Examining:
             **found.numbers(),
         }
 
-    def _find(self, looked: Seen, seen: Observation, sigma: float | None, draws: torch.Tensor) -> Findings:
+    def _find(
+        self, looked: Seen, seen: Observation, sigma: float | None, draws: torch.Tensor, progress: Progress
+    ) -> Findings:
         """Look at the first plane closely."""
         recording = looked.recording
         assert isinstance(recording, Recording)
@@ -119,7 +124,7 @@ class Examining:
         half = None if calibration is None else calibration.scale(level_of(posterior, calibration)).to(spread) * spread
         first = _first(posterior)
         windows = [window for window in widest_windows(spread[0], SIDE, PLACES) if spread[0][:, *window].any()]
-        places = self._places(first, windows, draws[:, :1])
+        places = self._places(first, windows, draws[:, :1], progress)
         directions, window = self._directions(first, (draws - posterior.mean)[:, 0])
         index = next(iter(np.ndindex(recording.stack_shape)))
         return Findings(
@@ -149,14 +154,21 @@ class Examining:
             },
         )
 
-    def _places(self, posterior: Posterior, windows: Sequence[tuple[slice, ...]], draws: torch.Tensor) -> list[Place]:
+    def _places(
+        self, posterior: Posterior, windows: Sequence[tuple[slice, ...]], draws: torch.Tensor, progress: Progress
+    ) -> list[Place]:
         """Look at windows of one signal, of which there are draws."""
-        if can_be_cut(posterior):
-            return [
-                look(posterior, window, n_draws=_affordable(posterior, window), seed=self.seed) for window in windows
-            ]
+        if _one_by_one(posterior, windows, len(draws)):
+            found = []
+            for number, window in enumerate(windows):
+                found.append(look(posterior, window, n_draws=_affordable(posterior, window), seed=self.seed))
+                progress(number + 1, len(windows))
+            return found
         if windows and len(draws) < FEW:  # of the whole, once for all windows
-            more = sample(posterior, range(len(draws), FEW), steps=self.drawing.steps, seed=self.seed)
+            # What the denoise function was bound to is cut as well, to the first of the signals.
+            alone, _ = surroundings(posterior, tuple(slice(0, length) for length in posterior.start.shape[2:]))
+            missing = range(len(draws), FEW)
+            more = sample(alone, missing, steps=self.drawing.steps, seed=self.seed, progress=progress)
             draws = torch.cat([draws, more])
         gaps = (draws - posterior.mean)[:, 0]
         return [of_gaps(window, gaps[(slice(None), slice(None), *window)]) for window in windows]
@@ -232,6 +244,27 @@ def _affordable(posterior: Posterior, window: tuple[slice, ...]) -> int:
     return n_draws if n_draws >= 128 else 0
 
 
+def _one_by_one(posterior: Posterior, windows: Sequence[tuple[slice, ...]], n_draws: int) -> bool:
+    """Whether windows are looked at each by itself: where they can be, unless a few more draws of the whole take less."""
+    if not can_be_cut(posterior):
+        return False
+    if not posterior.blind or any(_affordable(posterior, window) for window in windows):
+        return True
+    near = sum(surroundings(posterior, window)[0].start.numel() for window in windows)
+    return FEW * near < max(FEW - n_draws, 0) * posterior.start.numel()
+
+
+def _effort(posterior: Posterior, n_draws: int) -> float:
+    """Return what places will take to look at, about, in draws of the whole, of which there are so many."""
+    first = _first(posterior)
+    sides = ((length, min(SIDE, length)) for length in first.start.shape[2:])
+    windows = [tuple(slice((length - side) // 2, (length + side) // 2) for length, side in sides)] * PLACES
+    if not _one_by_one(first, windows, n_draws):
+        return max(FEW - n_draws, 0)
+    near = surroundings(first, windows[0])[0].start.numel()
+    return PLACES * max(_affordable(first, windows[0]), FEW) * near / posterior.start.numel()
+
+
 def _residual(recording: Recording, posterior: Posterior, draws: torch.Tensor) -> Residual | None:
     """Compare with what was seen, besides values that an integer file has clipped."""
     trusted = None
@@ -253,14 +286,14 @@ def _as_pages(made: Components, scale: float) -> Recording:
     return Recording(np.ascontiguousarray(np.moveaxis(pages, 1, -1)), "ZYXC", "tiff")
 
 
-def _counter(progress: Progress | None, n_planes: int) -> Callable[[int], Progress]:
-    """Return, for each plane, what counts its evaluations; the last tenth of the time is for the rest."""
+def _counter(progress: Progress | None, n_draws: float) -> Callable[[float, float], Progress]:
+    """Return what counts some draws out of all, behind so many; the last tenth of the time is for the rest."""
 
-    def for_plane(plane: int) -> Progress:
+    def some(before: float, count: float) -> Progress:
         def show(done: int, total: int) -> None:
             if progress is not None:
-                progress(round(900 * (plane + done / total) / n_planes), 1000)
+                progress(round(900 * (before + count * done / total) / n_draws), 1000)
 
         return show
 
-    return for_plane
+    return some
