@@ -135,6 +135,33 @@ def test_training_may_start_from_a_model_and_leaves_it_as_it_was():
         FitState.start(IMAGES, weights=model)
 
 
+def test_a_network_grows_out_of_a_smaller_one_and_answers_as_that_did_at_first():
+    """Breaks: the second kernels of new blocks left as they are drawn; the weights of the smaller one not taken."""
+    small = replace(IMAGES, network=UNetSettings(widths=(4, 8), blocks=(1, 2)))
+    torch.manual_seed(3)
+    model = Denoiser(Card(small.network)).requires_grad_(False)
+    model.network.tail.weight.mul_(30)
+    image = torch.rand(1, 1, 16, 24)
+    noisy = image + 0.1 * torch.randn(image.shape)
+    for blocks in ((1, 4), (3, 2), (2, 3)):
+        grown = replace(small, network=replace(small.network, blocks=blocks))
+        state = FitState.start(grown, weights=model)
+        assert torch.equal(state.denoiser(noisy, 0.1), model(noisy, 0.1))
+        assert all(weight.any() for name, weight in state.denoiser.named_parameters() if name.endswith("first.weight"))
+    shown = FitState.start(replace(grown, perturb="erase:fraction=0.5"), weights=model)
+    assert shown.settings.network.blocks == (2, 3)
+    with pytest.raises(UsageError, match="another network"):
+        FitState.start(replace(small, network=replace(small.network, blocks=(1, 1))), weights=model)
+
+
+def test_blocks_are_one_number_or_one_a_level():
+    with pytest.raises(UsageError, match=r"2 levels.*\(1, 2, 3\)"):
+        UNetSettings(widths=(4, 8), blocks=(1, 2, 3))
+    with pytest.raises(UsageError, match="at least 1"):
+        UNetSettings(widths=(4, 8), blocks=(1, 0))
+    assert UNetSettings(widths=(4, 8), blocks=[1, 2]).depths == (1, 2)
+
+
 # --- Steps ------------------------------------------------------------------------------------------------------------
 
 

@@ -144,6 +144,7 @@ FIELDS = [
     ),
     UNetSettings(dims=1, widths=(1,), blocks=1, shuffle=1),
     UNetSettings(dims=1, widths=(1, 1), blocks=3, shuffle=3),
+    UNetSettings(dims=1, widths=(1, 1, 1), blocks=(1, 2, 4), shuffle=2),
     UNetSettings(dims=2, widths=(1, 1), blocks=1, shuffle=2),
     UNetSettings(dims=3, widths=(1, 1), blocks=1, shuffle=1),
 ]

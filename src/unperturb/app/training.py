@@ -137,6 +137,7 @@ def _check_noisy(options: dict[str, Any], given: set[str], *, signals: bool) -> 
         "channels",
         "widths",
         "blocks",
+        "weigh",
     }
     wrong = sorted(given & (useless | ({"network"} if options["start"] else set())))
     if wrong:
@@ -233,6 +234,14 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unperturb"
 
 
+def _depths(text: str) -> int | tuple[int, ...]:
+    try:
+        depths = tuple(int(part) for part in str(text).split(","))
+    except ValueError:
+        raise UsageError(f"--blocks is one number, or one a level, such as 2,2,4; got {text!r}") from None
+    return depths[0] if len(depths) == 1 else depths
+
+
 def _settings(options: dict[str, Any], dims: int) -> FitSettings:
     network = PRESETS.get(options["network"])
     if not isinstance(network, UNetSettings):
@@ -246,7 +255,7 @@ def _settings(options: dict[str, Any], dims: int) -> FitSettings:
         network,
         channels=options["channels"],
         widths=tuple(int(width) for width in _floats(options["widths"])) if options["widths"] else network.widths,
-        blocks=options["blocks"] or network.blocks,
+        blocks=_depths(options["blocks"]) if options["blocks"] else network.blocks,
     )
     if options["channels"] not in (1, 3):
         raise UsageError(f"--channels is 1 for gray or 3 for colour; got {options['channels']}")
@@ -267,6 +276,7 @@ def _settings(options: dict[str, Any], dims: int) -> FitSettings:
         "clip",
         "seed",
         "objective",
+        "weigh",
     )
     return FitSettings(network=network, **{name: options[name] for name in same})
 

@@ -52,7 +52,7 @@ class UNetSettings:
     widths
         Features a level; each level has half the resolution of the one before.
     blocks
-        Residual blocks a level and side.
+        Residual blocks a side: as many at every level, or one number a level.
     shuffle
         Pixels along each axis that become channels in front.
     given
@@ -62,7 +62,7 @@ class UNetSettings:
     dims: int = 2
     channels: int = 1
     widths: tuple[int, ...] = (64, 128, 256)
-    blocks: int = 2
+    blocks: int | tuple[int, ...] = 2
     shuffle: int = 2
     given: bool = False
 
@@ -70,8 +70,17 @@ class UNetSettings:
         object.__setattr__(self, "widths", tuple(self.widths))
         if self.dims not in (1, 2, 3):
             raise UsageError(f"a network for images has 1, 2 or 3 space dimensions; got {self.dims}")
-        if not self.widths or min(self.channels, self.blocks, self.shuffle, *self.widths) < 1:
+        if not isinstance(self.blocks, int):
+            object.__setattr__(self, "blocks", tuple(self.blocks))
+        if not self.widths or min(self.channels, self.shuffle, *self.widths, *self.depths) < 1:
             raise UsageError("channels, widths, blocks and shuffle of a network are at least 1")
+        if len(self.depths) != len(self.widths):
+            raise UsageError(f"a network of {len(self.widths)} levels has as many blocks; got {self.blocks}")
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Residual blocks of every level, a side; the last has one side."""
+        return (self.blocks,) * len(self.widths) if isinstance(self.blocks, int) else self.blocks
 
     @property
     def multiple(self) -> int:
@@ -81,7 +90,7 @@ class UNetSettings:
     @property
     def radius(self) -> int:
         """Pixels from an output to the farthest input that it can depend on, rounded up to `multiple`."""
-        convolutions = [4 * self.blocks] * (len(self.widths) - 1) + [2 * self.blocks]
+        convolutions = [4 * depth for depth in self.depths[:-1]] + [2 * self.depths[-1]]
         reach = sum(count * self.shuffle * 2**level for level, count in enumerate(convolutions))
         reach += 2 * self.shuffle + self.multiple
         return -(-reach // self.multiple) * self.multiple
@@ -155,11 +164,12 @@ class UNet(nn.Module):
         phases = settings.shuffle**dims
         seen = (settings.channels + 1) * (2 if settings.given else 1)
         self.head = _convolution(dims, seen * phases, widths[0])
-        self.encode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
+        sides = list(zip(widths, settings.depths, strict=True))
+        self.encode = nn.ModuleList(_blocks(dims, *side) for side in sides[:-1])
         self.down = nn.ModuleList(_halve(dims, *pair) for pair in pairwise(widths))
-        self.middle = _blocks(settings, widths[-1])
+        self.middle = _blocks(dims, *sides[-1])
         self.up = nn.ModuleList(_double(dims, *pair) for pair in zip(widths[1:], widths[:-1], strict=True))
-        self.decode = nn.ModuleList(_blocks(settings, width) for width in widths[:-1])
+        self.decode = nn.ModuleList(_blocks(dims, *side) for side in sides[:-1])
         self.tail = _convolution(dims, widths[0], settings.channels * phases)
         with torch.no_grad():
             self.tail.weight.mul_(0.1)  # the untrained network all but returns its input
@@ -322,8 +332,8 @@ def _check_given(given: Given | None, wanted: bool) -> None:
         raise ModelError("this model takes noise alone, and nothing beside it can be given to it")
 
 
-def _blocks(settings: UNetSettings, width: int) -> nn.Sequential:
-    return nn.Sequential(*(Residual(settings.dims, width) for _ in range(settings.blocks)))
+def _blocks(dims: int, width: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(*(Residual(dims, width) for _ in range(depth)))
 
 
 def _convolution(dims: int, channels: int, out: int) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:

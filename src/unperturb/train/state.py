@@ -2,6 +2,7 @@
 
 import copy
 import json
+import operator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,7 +59,8 @@ class FitState:
         """Begin a run, from fresh weights or from those of a denoiser with the same network.
 
         A conditional network may begin with the weights of one that is not, and takes no notice of what it is shown
-        until it has learned to.
+        until it has learned to. A network may begin with those of one that has fewer blocks, and answers as that did
+        until its own have learned something.
 
         Raises
         ------
@@ -121,13 +123,23 @@ def _begin_with(denoiser: Denoiser, weights: Denoiser) -> None:
     was, now = weights.card.network, denoiser.card.network
     if was == now:
         denoiser.load_state_dict(weights.state_dict())
-    elif isinstance(was, UNetSettings) and replace(was, given=True) == now:
+    elif isinstance(was, UNetSettings) and isinstance(now, UNetSettings) and _holds(now, was):
         known, head = weights.state_dict(), "network.head.weight"
-        wider = torch.zeros_like(denoiser.state_dict()[head])
-        wider[:, : known[head].shape[1]] = known[head]
-        denoiser.load_state_dict({**known, head: wider})
+        begun = denoiser.state_dict()
+        for key in begun.keys() - known.keys():
+            if key.endswith("second.weight"):
+                begun[key].zero_()  # x + W₂ relu(W₁ x) = x
+        seen = known.pop(head)
+        begun[head].zero_()[:, : seen.shape[1]] = seen
+        denoiser.load_state_dict({**begun, **known})
     else:
         raise UsageError("the model to start from has another network than the one to train")
+
+
+def _holds(large: UNetSettings, small: UNetSettings) -> bool:
+    """Whether a network is another with further blocks, or is shown an observation besides."""
+    deeper = len(large.depths) == len(small.depths) and all(map(operator.ge, large.depths, small.depths))
+    return deeper and replace(small, blocks=large.blocks, given=small.given or large.given) == large
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

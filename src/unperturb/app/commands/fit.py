@@ -31,7 +31,7 @@ from unperturb.app.progress import progress_line
 )
 @click.option("--widths", default=None, help="Features a level, in place of the preset's, such as 64,128,256.")
 @click.option(
-    "--blocks", type=click.IntRange(1), default=None, help="Residual blocks a level, in place of the preset's."
+    "--blocks", default=None, help="Residual blocks, at every level or one number a level, in place of the preset's."
 )
 @click.option("--steps", type=click.IntRange(1), default=10_000, show_default=True, help="Updates of the weights.")
 @click.option("--batch", type=click.IntRange(1), default=None, help="Crops a step.  [default: 4; of signals 16]")
@@ -103,6 +103,14 @@ from unperturb.app.progress import progress_line
     default=None,
     help="What to make small: the squared error (the model becomes the posterior mean) or the absolute (the median); of "
     "noisy data, auto or one of the others.  [default: squared; of noisy data auto]",
+)
+@click.option(
+    "--weigh",
+    type=click.Choice(["level", "item"]),
+    default="level",
+    show_default=True,
+    help="How errors are weighed: by the level of the noise, or by item too, so that smooth images teach as much as "
+    "rough ones, as a mean of PSNR counts them.",
 )
 @click.option("--clip", type=float, default=1.0, show_default=True, help="Largest norm of the gradient.")
 @click.option(
