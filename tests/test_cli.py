@@ -231,6 +231,18 @@ def test_where_no_noise_is_found_it_is_said(run, model, tmp_path):
     )
 
 
+def test_what_was_cut_off_at_white_is_told_of(run, model, tmp_path):
+    """Breaks: not told; told of float files as well, whose values have no end; of a level of 0, which changes nothing."""
+    noisy = np.full((24, 32), 0.5) + np.random.default_rng(0).normal(0, 0.1, (24, 32))
+    noisy[:6] += 0.5
+    Image.fromarray((noisy.clip(0, 1) * 255).round().astype(np.uint8)).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "b.tif", noisy.clip(0, 1).astype(np.float32))
+    for name, sigma, told in (("a.png", "25", True), ("a.png", "0", False), ("b.tif", "0.1", False)):
+        code, _, err = run("restore", tmp_path / name, "--model", model, "--sigma", sigma, "--overwrite")
+        assert code == 0
+        assert ("cut off" in err) == told, err
+
+
 def test_jpeg_to_png(run, model, tmp_path):
     picture(tmp_path / "a.jpg")
     assert run("restore", tmp_path / "a.jpg", "--model", model, "--format", "png", "--sigma", "5")[0] == 0

@@ -24,6 +24,9 @@ FAINT = 1 / 255
 BEYOND = (8, 300)
 """How far beyond that range values disturb what is around them, in units of it, and of the noise."""
 
+CUT_OFF = 0.05
+"""Share of values at an end of what a file can hold, above which it is worth a word that noise was cut off there."""
+
 SOME = 10**5
 """Values that are looked at for their range."""
 
@@ -103,11 +106,17 @@ class Restoring:
         values = seen.recording.values
         least, most = np.float64(low - far), np.float64(high + far)  # beyond what 16 bits hold, it may be
         count = int(np.count_nonzero(values < least) + np.count_nonzero(values > most))
-        if not count:
+        if count:
+            return (
+                f"what lies far beyond all other values disturbs what is around it ({count} here); --missing takes a "
+                "mask of what is to be left out"
+            )
+        share = _at_ends(values)
+        if share < CUT_OFF or self.looking.perturbation is not None or not any(levels):
             return None
         return (
-            f"what lies far beyond all other values disturbs what is around it ({count} here); --missing takes a mask of "
-            "what is to be left out"
+            f"{100 * share:.2g} % of the values are black or white, as far as the file goes, and noise was cut off "
+            "there: what is so bright or dark comes back a little grey, and intervals may miss it"
         )
 
     def _planes(
@@ -141,6 +150,14 @@ def _ends(recording: Recording | Signal) -> tuple[float, float]:
     some = recording.values.ravel()[:: max(1, recording.values.size // SOME)]
     low, high = np.quantile(some[np.isfinite(some)].astype(np.float64), [0.001, 0.999])
     return float(low), float(high)
+
+
+def _at_ends(values: NDArray[Any]) -> float:
+    """Return the share of values at the end of what integers can hold where more are; of other numbers 0."""
+    if values.dtype.kind not in "iu":
+        return 0.0
+    ends = np.iinfo(values.dtype)
+    return max(np.count_nonzero(values == end) for end in (ends.min, ends.max)) / values.size
 
 
 def side_by_side(before: Recording, after: Recording) -> Recording:
