@@ -232,7 +232,7 @@ def test_where_no_noise_is_found_it_is_said(run, model, tmp_path):
 
 
 def test_what_was_cut_off_at_white_is_told_of(run, model, tmp_path):
-    """Breaks: not told; told of float files as well, whose values have no end; of a level of 0, which changes nothing."""
+    """Breaks: not told; told of float files too, whose values have no end; of a level of 0, which changes nothing."""
     noisy = np.full((24, 32), 0.5) + np.random.default_rng(0).normal(0, 0.1, (24, 32))
     noisy[:6] += 0.5
     Image.fromarray((noisy.clip(0, 1) * 255).round().astype(np.uint8)).save(tmp_path / "a.png")
