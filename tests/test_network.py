@@ -15,6 +15,7 @@ from unperturb.errors import ModelError, UsageError
 from unperturb.model.layout import as_map, shuffle, unshuffle
 from unperturb.model.network import (
     PRESETS,
+    Doubling2d,
     UNet,
     UNetSettings,
     VectorNet,
@@ -174,6 +175,18 @@ def test_the_radius_bounds_what_an_output_depends_on_and_is_not_loose(size):
         farthest = max(farthest, int((touched - torch.tensor(place)).abs().max()))
     assert farthest <= radius
     assert radius - farthest < 2 * unit
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 1, 1), (2, 6, 5, 3)])
+def test_doubling_is_the_transposed_convolution(shape):
+    """Break: rows and columns of the four in the other order."""
+    doubling = Doubling2d(6, 4, 2, stride=2, bias=False).double()
+    x = noise(*shape).double().requires_grad_()
+    expected = torch.nn.functional.conv_transpose2d(x, doubling.weight, stride=2)
+    answer = doubling(x)
+    torch.testing.assert_close(answer, expected)
+    found, wanted = (torch.autograd.grad(y.square().sum(), [x, doubling.weight]) for y in (answer, expected))
+    torch.testing.assert_close(found, wanted)
 
 
 # --- Shuffling, colours -----------------------------------------------------------------------------------------------

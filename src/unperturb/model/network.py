@@ -325,6 +325,24 @@ class Convolution2d(nn.Conv2d):
         return super().forward(x)
 
 
+class Doubling2d(nn.ConvTranspose2d):
+    """A transposed 2 × 2 convolution of step 2 without bias: every pixel becomes four, by one matrix.
+
+    A processor is asked for the product itself. The library's own kernel takes eight times as long as that of the
+    convolution which goes the other way, a tenth of the whole network's time.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """``(batch, channel, height, width)`` to ``(batch, channel_out, 2 · height, 2 · width)``."""
+        if x.device.type != "cpu":
+            return super().forward(x, output_size)
+        channels, out = self.weight.shape[:2]
+        batch, _, height, width = x.shape
+        four = functional.linear(x.permute(0, 2, 3, 1), self.weight.permute(2, 3, 1, 0).reshape(4 * out, channels))
+        placed = four.view(batch, height, width, 2, 2, out).permute(0, 1, 3, 2, 4, 5)
+        return placed.reshape(batch, 2 * height, 2 * width, out).permute(0, 3, 1, 2)
+
+
 def _check_given(given: Given | None, wanted: bool) -> None:
     if wanted and given is None:
         raise ModelError("this model restores from an observation: bind it to one first, denoiser.given(y, mask)")
@@ -349,6 +367,6 @@ def _halve(dims: int, channels: int, out: int) -> nn.Module:
 
 
 def _double(dims: int, channels: int, out: int) -> nn.Module:
-    kind: type[Any] = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[dims - 1]
+    kind: type[Any] = (nn.ConvTranspose1d, Doubling2d, nn.ConvTranspose3d)[dims - 1]
     layer: nn.Module = kind(channels, out, 2, stride=2, bias=False)
     return layer
