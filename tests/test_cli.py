@@ -285,6 +285,15 @@ def test_evaluate_refuses_a_spec_it_cannot_read(run, model, tmp_path):
     assert "gaussian" in err
 
 
+def test_info_of_a_calibrated_model_is_short(run):
+    """Break: every width of every calibration on a line of its own, some 250 of them."""
+    code, out, _ = run("info", "natural")
+    assert code == 0
+    assert len(out.splitlines()) < 80
+    assert "gray pixel 0.9 central: half widths of " in out
+    assert "scales" in json.loads(run("info", "natural", "--json")[1])["calibration"]["gray pixel 0.9 central"]
+
+
 def test_info(run, model):
     assert "natural" in run("info")[1]
     assert json.loads(run("info", model, "--json")[1])["name"] == "small"

@@ -18,6 +18,8 @@ def info(model: str | None, as_json: bool) -> None:
     if as_json:
         echo_json(value)
         return
+    if value.get("calibration"):
+        value["calibration"] = {name: _calibrated(entry) for name, entry in value["calibration"].items()}
     for line in _lines(value):
         click.echo(line)
 
@@ -47,11 +49,21 @@ def _overview() -> dict[str, Any]:
     }
 
 
+def _calibrated(entry: dict[str, Any]) -> str:
+    """Return a calibration in short; --json has all of it."""
+    scales = list(entry["scales"].values())
+    between = f"{min(scales):.3g}" if len(scales) == 1 else f"{min(scales):.3g} to {max(scales):.3g}"
+    return f"half widths of {between} standard deviations of the draws, by {entry['n_images']} images"
+
+
 def _lines(value: Any, indent: int = 0) -> list[str]:
     """Write nested values as indented lines."""
     lines: list[str] = []
     for key, entry in value.items():
-        if isinstance(entry, dict) and entry:
+        if isinstance(entry, dict) and entry and all(isinstance(each, float) for each in entry.values()):
+            numbers = ", ".join(f"{name}: {number:.4g}" for name, number in entry.items())
+            lines.append(f"{' ' * indent}{key}: {numbers}")
+        elif isinstance(entry, dict) and entry:
             lines += [f"{' ' * indent}{key}:", *_lines(entry, indent + 2)]
         else:
             lines.append(f"{' ' * indent}{key}: {entry}")
