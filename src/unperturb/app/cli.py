@@ -10,11 +10,11 @@ from unperturb import __version__
 from unperturb.errors import UnperturbError, UsageError
 
 VERBS = {
-    "restore": "Restore images: the best guess of what is behind the noise, or missing.",
-    "sample": "Draw what else images could have been: sharp, and different where the answer is open.",
+    "restore": "Restore images and signals: the best guess of what is behind the noise, or missing.",
+    "sample": "Draw what else images and signals could have been: sharp, and different where the answer is open.",
     "uncertainty": "Tell where not to trust the best guess: a map, directions, a report in plain words.",
     "impute": "Fill in the missing cells of a table: the best guess, draws, a report.",
-    "fit": "Train a denoiser on images.",
+    "fit": "Train a denoiser on images or signals.",
     "evaluate": "Measure how well a model restores clean images that are perturbed on purpose.",
     "calibrate": "Learn how wide intervals have to be, on clean images that are perturbed on purpose.",
     "diagnose": "Tell what noise is in files, from them alone: how strong, how far it reaches, what else is wrong.",
