@@ -231,6 +231,15 @@ def test_where_no_noise_is_found_it_is_said(run, model, tmp_path):
     )
 
 
+def test_noise_of_a_spec_is_in_units_of_white(run, model, tmp_path):
+    """Break: 15 taken as it is, of values of which the largest is 1: gray, with exit code 0."""
+    picture(tmp_path / "a.png")
+    for spec, code in (("gaussian:sigma=15", 1), ("blur:sigma=1.5 + gaussian:sigma=2", 1), ("gaussian:sigma=0.05", 0)):
+        found, _, err = run("restore", tmp_path / "a.png", "--model", model, "--perturb", spec, "--overwrite")
+        assert (found, "white is 1" in err) == (code, code == 1)
+    assert (tmp_path / "a_restored.png").exists()
+
+
 def test_what_was_cut_off_at_white_is_told_of(run, model, tmp_path):
     """Breaks: not told; told of float files too, whose values have no end; of a level of 0, which changes nothing."""
     noisy = np.full((24, 32), 0.5) + np.random.default_rng(0).normal(0, 0.1, (24, 32))

@@ -23,8 +23,9 @@ from unperturb.infer.condition import caveat
 from unperturb.infer.observe import Observation, as_sigma, is_conditional, observe
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise, Denoiser
+from unperturb.model.level import Range
 from unperturb.model.network import UNetSettings
-from unperturb.model.perturbation import Perturbation
+from unperturb.model.perturbation import Composition, Gaussian, Perturbation
 from unperturb.model.stabilise import is_noise
 from unperturb.train.noisy import NOISY
 
@@ -62,6 +63,25 @@ def check_sigma(recording: Recording | Signal, sigma: float | None) -> None:
             f"sigma {sigma:g} is larger than the whole range of a float file's values, {extent:g}; it is in the units "
             "of the file"
         )
+
+
+def check_spec(recording: Recording, perturbation: Perturbation | None) -> None:
+    """Refuse a perturbation whose white noise cannot be meant.
+
+    Raises
+    ------
+    UsageError
+        Where it is larger than from black to white, in files of integers; else as for `check_sigma`.
+    """
+    parts = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
+    levels = [part.sigma for part in parts if isinstance(part, Gaussian)]
+    for sigma in (level.high if isinstance(level, Range) else level for level in levels):
+        check_sigma(recording, sigma)
+        if recording.values.dtype.kind != "f" and sigma > 1:
+            raise UsageError(
+                f"gaussian:sigma={sigma:g} is more than from black to white; in a perturbation white is 1, so that 15 of "
+                "255 is 0.059"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,6 +159,7 @@ class Looking:
             recording = blanked(recording, missing)
             check_finite(recording, path)
         check_sigma(recording, self.sigma)
+        check_spec(recording, self.perturbation)
         return Seen(looking, recording, missing)
 
     def _heard(self, path: Path) -> "Heard":
