@@ -189,6 +189,20 @@ def test_doubling_is_the_transposed_convolution(shape):
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_half_precision_sees_small_differences_of_large_values(dims):
+    """Half precision has steps of 0.004 at 0.7, differences here are of 0.01. Break: values rounded at first."""
+    network = UNet(small(dims)).requires_grad_(False)
+    network.head.weight.fill_(0.125)[:, ::2] = -0.125
+    seen = 0.7 + 0.01 * noise(1, 2 * 2**dims, *[8] * dims)
+    inside = (..., *[slice(1, -1)] * dims)
+    exact = network._begin(seen)[inside]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network._begin(seen)[inside]
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - exact).square().mean() < 0.01**2 * exact.square().mean()
+
+
 # --- Shuffling, colours -----------------------------------------------------------------------------------------------
 
 

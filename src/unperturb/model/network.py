@@ -223,7 +223,7 @@ class UNet(nn.Module):
         basis = self._basis if channels == self.settings.channels else self._basis.new_ones(1, 1)
         # Signals and maps take turns: x, its level, then y, its mask.
         maps = [self._in_basis(seen, basis) if turn % 2 == 0 else seen for turn, seen in enumerate((x, *rest))]
-        features = self.head(arranged(unshuffle(torch.cat(maps, 1), factor)))
+        features = self._begin(arranged(unshuffle(torch.cat(maps, 1), factor)))
         kept = []
         for encode, down in zip(self.encode, self.down, strict=True):
             features = encode(features)
@@ -234,6 +234,22 @@ class UNet(nn.Module):
             features = decode(up(features) + kept.pop())
         noise = shuffle(self.tail(features), factor)[:, :channels]
         return torch.einsum("ij,bi...->bj...", basis, noise)
+
+    def _begin(self, seen: Tensor) -> Tensor:
+        """Return the first features; of all values of what is seen, though the rest be computed in half precision.
+
+        Rounded to half precision, the values of a picture are off by a quarter of a grey level. The network, which
+        says what is noise, would not see that error, and it would stay in the answer. So they come in two parts, which
+        have the same kernel: what half precision holds, and what it leaves.
+        """
+        device = seen.device.type
+        if not torch.is_autocast_enabled(device):
+            features: Tensor = self.head(seen)
+            return features
+        rounded = seen.to(torch.get_autocast_dtype(device))
+        parts = torch.cat([rounded, (seen - rounded).to(rounded.dtype)], 1)
+        convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[self.settings.dims - 1]
+        return convolve(parts, torch.cat([self.head.weight] * 2, 1), padding=1)
 
     def _in_basis(self, x: Tensor, basis: Tensor) -> Tensor:
         """Return luminance and colour differences, which are 0 for a gray signal."""
