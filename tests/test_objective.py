@@ -16,7 +16,7 @@ from unperturb.errors import UsageError
 from unperturb.model.checkpoint import load, read_tensors, write_tensors
 from unperturb.model.network import VectorNetSettings
 from unperturb.train.fit import fit
-from unperturb.train.objective import FLOOR, LEAST, OBJECTIVES, absolute_error, in_own_units
+from unperturb.train.objective import FLOOR, OBJECTIVES, absolute_error
 from unperturb.train.settings import FitSettings
 from unperturb.train.state import FORMAT, FitState
 
@@ -60,31 +60,6 @@ def test_the_settings_say_what_is_made_small():
         assert named.loss == given.loss
         losses[name] = named.loss
     assert len(set(losses.values())) == len(OBJECTIVES)
-
-
-def test_smooth_signals_and_rough_ones_teach_alike_where_errors_are_weighed_by_item():
-    """Breaks: not divided; the divisor learned from as well, so that the log of the error is; no least size."""
-    losses = torch.tensor([1e-2, 1.0, 0.0], requires_grad=True)
-    in_own_units(losses).sum().backward()
-    torch.testing.assert_close(losses.grad, 1 / (losses.detach() + LEAST))
-    torch.testing.assert_close(in_own_units(losses).detach(), torch.tensor([10 / 13, 1 / (1 + LEAST), 0]))
-
-
-def test_the_settings_say_how_errors_are_weighed():
-    """The loss that is told of is the same, what is learned from it is not. Break: `weigh` is not looked at."""
-    gradients = {}
-    for weigh in ("level", "item"):
-        state = FitState.start(replace(LINE, steps=1, weigh=weigh))
-        (progress,) = fit(state, points, precision="float32", threads=1)
-        gradients[weigh] = progress.loss, progress.gradient
-    assert gradients["level"][0] == gradients["item"][0]
-    assert gradients["item"][1] > 2 * gradients["level"][1]
-
-
-@pytest.mark.parametrize("change", [{"weigh": "pixel"}, {"weigh": "item", "objective": "sure"}])
-def test_other_weights_are_refused(change):
-    with pytest.raises(UsageError, match="weighed by level"):
-        replace(LINE, **change)
 
 
 def test_another_objective_is_refused():

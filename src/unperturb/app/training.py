@@ -137,7 +137,6 @@ def _check_noisy(options: dict[str, Any], given: set[str], *, signals: bool) -> 
         "channels",
         "widths",
         "blocks",
-        "weigh",
     }
     wrong = sorted(given & (useless | ({"network"} if options["start"] else set())))
     if wrong:
@@ -276,7 +275,6 @@ def _settings(options: dict[str, Any], dims: int) -> FitSettings:
         "clip",
         "seed",
         "objective",
-        "weigh",
     )
     return FitSettings(network=network, **{name: options[name] for name in same})
 

@@ -33,7 +33,7 @@ from unperturb.model.machine import Map, Replayed, choose_precision, workers
 from unperturb.model.operators import with_coarse
 from unperturb.train.batches import Draw, NoisyDraw, Together, batches
 from unperturb.train.noisy import NOISY, Noisy
-from unperturb.train.objective import OBJECTIVES, Objective, in_own_units, squared_error
+from unperturb.train.objective import OBJECTIVES, Objective, squared_error
 from unperturb.train.processes import Processes
 from unperturb.train.showing import Task
 from unperturb.train.state import FitState
@@ -183,8 +183,7 @@ class _Learning:
         device = self.state.optimizer.parameters[0].device.type
         with torch.enable_grad(), torch.autocast(device, self.dtype) if self.dtype != torch.float32 else nullcontext():
             loss = torch.cat([self._loss(task).view(count, -1).mean(1) for count, task in batches])
-            counted = in_own_units(loss) if self.state.settings.weigh == "item" else loss
-            total = counted.sum() / self.state.settings.batch
+            total = loss.sum() / self.state.settings.batch
             return loss.detach(), *torch.autograd.grad(total, self.state.optimizer.parameters)
 
     def _loss(self, task: Task | Noisy) -> Tensor:

@@ -12,10 +12,6 @@ learned. With d components, and σ₀ = 0.02 of the values' range,
     absolute    Σ_i |φ_i(y, σ) − x_i| / (d · √(σ² + σ₀²))
 
 every level above σ₀ counts about alike, and the levels at which nothing is left to remove do not take over.
-
-A smooth signal comes back with a hundredth of the error of a rough one, and would teach next to nothing. Errors that
-are weighed by item as well, each in units of its own size (`in_own_units`), all teach alike, as a mean of decibels
-counts them.
 """
 
 from collections.abc import Callable
@@ -26,9 +22,6 @@ Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``objective(estimate, clean, sigma) -> (batch,)``."""
 
 FLOOR = 0.02
-
-LEAST = 0.003
-"""What is added to the size of a loss that it is measured in: a photograph's is about 0.05."""
 
 
 def squared_error(estimate: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
@@ -63,26 +56,6 @@ def absolute_error(estimate: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
         ``(batch,)``.
     """
     return (estimate - clean).abs().flatten(1).mean(1) / (sigma.square() + FLOOR**2).sqrt()
-
-
-def in_own_units(losses: Tensor) -> Tensor:
-    """Return the losses of items, each over its own size, through which nothing flows back.
-
-    What is learned is still a posterior mean as long as an item has many values: then its error is about what was to be
-    expected from what was seen of it, and a weight that is a function of y leaves E[x | y] where it is. Losses far
-    below `LEAST` do not count more for it.
-
-    Parameters
-    ----------
-    losses
-        ``(batch,)``, of `squared_error` or `absolute_error`.
-
-    Returns
-    -------
-    Tensor
-        ``(batch,)``.
-    """
-    return losses / (losses.detach() + LEAST)
 
 
 OBJECTIVES: dict[str, Objective] = {"squared": squared_error, "absolute": absolute_error}

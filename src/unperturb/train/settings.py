@@ -64,9 +64,6 @@ class FitSettings:
     objective
         What is made small: "squared", which makes the network the posterior mean, or "absolute", the median. Where
         there are noisy signals alone, one of `unperturb.train.noisy`; `perturb` is then the noise that they have.
-    weigh
-        By what errors are weighed: "level", the level of the noise alone, or "item", so that smooth signals and rough
-        ones teach alike.
     tune
         Which weights are trained: "all", or "gains", by which every feature is multiplied, and nothing else.
     """
@@ -89,7 +86,6 @@ class FitSettings:
     half_colour: bool = False
     data: str = ""
     objective: str = "squared"
-    weigh: str = "level"
     tune: str = "all"
 
     def __post_init__(self) -> None:
@@ -97,8 +93,6 @@ class FitSettings:
             object.__setattr__(self, "network", replace(self.network, given=True))
         if self.objective not in (*OBJECTIVES, *NOISY):
             raise UsageError(f"the objective is one of {', '.join((*OBJECTIVES, *NOISY))}; got {self.objective!r}")
-        if self.weigh not in ("level", "item") or (self.weigh == "item" and self.objective in NOISY):
-            raise UsageError(f"errors are weighed by level, or, of clean data, by item; got {self.weigh!r}")
         if self.tune not in ("all", "gains"):
             raise UsageError(f"what is tuned is all or gains; got {self.tune!r}")
         self._check_half_colour()

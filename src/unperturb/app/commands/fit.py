@@ -104,14 +104,6 @@ from unperturb.app.progress import progress_line
     help="What to make small: the squared error (the model becomes the posterior mean) or the absolute (the median); of "
     "noisy data, auto or one of the others.  [default: squared; of noisy data auto]",
 )
-@click.option(
-    "--weigh",
-    type=click.Choice(["level", "item"]),
-    default="level",
-    show_default=True,
-    help="How errors are weighed: by the level of the noise, or by item too, so that smooth images teach as much as "
-    "rough ones, as a mean of PSNR counts them.",
-)
 @click.option("--clip", type=float, default=1.0, show_default=True, help="Largest norm of the gradient.")
 @click.option(
     "--scales", default="1", show_default=True, help="Factors by which images are also reduced, such as 1,1.5,2."
