@@ -344,6 +344,21 @@ def test_fit_then_restore_with_it(run, tmp_path):
     assert run("restore", tmp_path / "in" / "0.png", "--model", target, "--sigma", "9")[0] == 0
 
 
+def test_blocks_may_differ_by_level_and_the_network_grow(run, tmp_path):
+    """Breaks: --blocks read as one number alone; the weights to begin with not found to be of a smaller network."""
+    for number in range(4):
+        picture(tmp_path / "data" / f"{number}.png", size=(48, 40))
+    common = ("fit", tmp_path / "data", "--perturb", "gaussian:sigma=0.1", "--cache", tmp_path / "cache")
+    common += ("--network", "tiny", "--steps", "1", "--held-out", "2", "--patch-size", "16")
+    assert run(*common, "-o", tmp_path / "small.safetensors")[0] == 0
+    grown = ("-o", tmp_path / "grown.safetensors", "--from", tmp_path / "small.safetensors")
+    assert run(*common, *grown, "--blocks", "1,3")[0] == 0
+    assert load(tmp_path / "grown.safetensors").card.network.blocks == (1, 3)
+    for wrong, told in (("1,2,3", "each of the 2 levels"), ("1,x", "such as 2,2,4"), ("0", "at least 1")):
+        code, _, err = run(*common, *grown, "--overwrite", "--blocks", wrong)
+        assert (code, told in err) == (2, True)
+
+
 def test_a_recipe_sets_options_and_the_command_line_wins(run, tmp_path):
     picture(tmp_path / "in" / "0.png", size=(48, 48))
     picture(tmp_path / "in" / "1.png", size=(48, 48))

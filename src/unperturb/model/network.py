@@ -75,7 +75,9 @@ class UNetSettings:
         if not self.widths or min(self.channels, self.shuffle, *self.widths, *self.depths) < 1:
             raise UsageError("channels, widths, blocks and shuffle of a network are at least 1")
         if len(self.depths) != len(self.widths):
-            raise UsageError(f"a network of {len(self.widths)} levels has as many blocks; got {self.blocks}")
+            raise UsageError(
+                f"blocks are one number, or one for each of the {len(self.widths)} levels; got {self.blocks}"
+            )
 
     @property
     def depths(self) -> tuple[int, ...]:
