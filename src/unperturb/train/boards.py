@@ -10,6 +10,7 @@ they had read the first.
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -53,16 +54,22 @@ class Boards:
         return [board[:size] for board in self._sets[place]]
 
     def sum(self, boards: list[Tensor]) -> Tensor:
-        """Return the sum of boards, in one order, so that all processes have the same, bit for bit.
+        """Return the sum of boards as `summed` has it, so that all processes have the same, bit for bit.
 
         Memory for it is taken once: to have so much anew costs as long as to add.
         """
         if len(self._total) != len(boards[0]):
             self._total = torch.empty_like(boards[0])
-        torch.add(boards[0], boards[1], out=self._total)
-        for board in boards[2:]:
-            self._total += board
-        return self._total
+        return torch.add(summed(boards[0::2]), summed(boards[1::2]), out=self._total)
+
+
+def summed(parts: Sequence[Tensor]) -> Tensor:
+    """Return the sum of parts, in an order that is the same for any power of two of processes, and for one alone.
+
+    Of two processes, one has learned from every second part; of four, from every fourth. What each has added up by
+    itself comes together here as it does in one process, bit for bit.
+    """
+    return parts[0] if len(parts) == 1 else summed(parts[0::2]) + summed(parts[1::2])
 
 
 def _made(size: int, world_size: int) -> list[Tensor] | None:

@@ -32,6 +32,7 @@ from unperturb.model.given import Fill, Given
 from unperturb.model.machine import Map, Replayed, choose_precision, workers
 from unperturb.model.operators import with_coarse
 from unperturb.train.batches import Draw, NoisyDraw, Together, batches
+from unperturb.train.boards import summed
 from unperturb.train.noisy import NOISY, Noisy
 from unperturb.train.objective import OBJECTIVES, Objective, squared_error
 from unperturb.train.processes import Processes
@@ -83,7 +84,8 @@ def fit(
     threads
         On a processor; all by default. The result does not depend on it.
     processes
-        Those that learn from one batch together, each with its own `state` and `draw`; by default this one alone.
+        Those that learn from one batch together, each with its own `state` and `draw`; by default this one alone. Of
+        several the first has the running average, and what a checkpoint holds.
 
     Raises
     ------
@@ -111,7 +113,8 @@ def fit(
                 )
             rate = state.settings.rate_at(state.step)
             state.optimizer.step(gradients, rate, run, processes)
-            _follow(state)
+            if processes.leads:
+                _follow(state)
             state.step += 1
             state.seconds += time.perf_counter() - begin
             yield Progress(state.step, state.settings.steps, loss, rate, size, state.seconds)
@@ -148,7 +151,7 @@ def _gradients(
         return float(losses.sum() / settings.batch), tuple(gradients)
 
     results = list(run(work, range(len(parts))))
-    gradients = [sum(found[1:], found[0]) for found in zip(*(gradient for _, gradient in results), strict=True)]
+    gradients = [summed(found) for found in zip(*(gradient for _, gradient in results), strict=True)]
     return processes.add(math.fsum(loss for loss, _ in results), gradients)
 
 

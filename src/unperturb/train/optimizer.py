@@ -23,6 +23,9 @@ from unperturb.model.layout import lying, standing
 from unperturb.model.machine import Map, Replayed
 from unperturb.train.processes import Processes
 
+KEEPING = 14
+"""How long the first of several processes has to do for each number, by itself: as if that were so many rows more."""
+
 
 def is_inner(name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a kernel between features; the first and the last layer see values, and stay with Adam."""
@@ -77,15 +80,19 @@ class Optimizer:
         processes
             Those that take the same step and share out the work; nothing is changed before all have done theirs.
         """
+        processes = processes or Processes()
         groups = self._groups(at_once=self.parameters[0].device.type != "cpu")
         inner = [group for group in groups if self.inner[group[0]]]
-        directions = self._directions(inner, gradients, run, processes or Processes())
+        momenta, directions = self._directions(inner, gradients, run, processes)
         self.steps += 1
 
         def update(index: int) -> None:
             with torch.no_grad():  # threads have a mode of their own
                 if self.inner[index]:
-                    torch.add(gradients[index], self.first[index], alpha=self.momentum, out=self.first[index])
+                    if index in momenta:
+                        self.first[index] = momenta[index]
+                    elif processes.leads:  # the others' are of use to nobody but it, for checkpoints
+                        torch.add(gradients[index], self.first[index], alpha=self.momentum, out=self.first[index])
                     direction = directions[index]
                     size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
                     scale = -rate * self.inner_scale * size
@@ -107,19 +114,21 @@ class Optimizer:
 
     def _directions(
         self, groups: list[list[int]], gradients: list[Tensor], run: Map, processes: Processes
-    ) -> dict[int, Tensor]:
-        """Return the orthogonalised momentum of every kernel, as a matrix; made by all processes, each a part."""
-        makers = [number % processes.world_size for number in range(len(groups))]
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Return the momentum of every kernel that is this process's to orthogonalise, and the directions of all."""
+        makers = self._makers(groups, processes.world_size)
+        momenta: dict[int, Tensor] = {}
 
         def direct(number: int) -> list[Tensor]:
             group = groups[number]
             with torch.no_grad():
                 if makers[number] != processes.rank:
                     return [lying(gradients[index]).flatten(1) for index in group]  # another makes it
-                momenta = [torch.add(gradients[index], self.first[index], alpha=self.momentum) for index in group]
+                for index in group:
+                    momenta[index] = torch.add(gradients[index], self.first[index], alpha=self.momentum)
                 wanted = [
-                    lying(torch.add(gradients[index], momentum, alpha=self.momentum)).flatten(1)
-                    for index, momentum in zip(group, momenta, strict=True)
+                    lying(torch.add(gradients[index], momenta[index], alpha=self.momentum)).flatten(1)
+                    for index in group
                 ]
                 return (
                     list(self._orthogonalised(torch.stack(wanted)))
@@ -129,7 +138,25 @@ class Optimizer:
 
         made = [direction for directions in run(direct, range(len(groups))) for direction in directions]
         which = [maker for maker, group in zip(makers, groups, strict=True) for _ in group]
-        return dict(zip((index for group in groups for index in group), processes.exchanged(made, which), strict=True))
+        told = processes.exchanged(made, which)
+        return momenta, dict(zip((index for group in groups for index in group), told, strict=True))
+
+    def _makers(self, groups: list[list[int]], world_size: int) -> list[int]:
+        """Return which process makes the directions of each group, so that all are done at about the same time.
+
+        A matrix takes as many operations as it has numbers, times its rows. The first process keeps besides what a
+        checkpoint holds.
+        """
+        busy = [0] * world_size
+        if world_size > 1:
+            busy[0] = KEEPING * sum(parameter.numel() for parameter in self.parameters)
+        makers = []
+        for group in groups:
+            makers.append(busy.index(min(busy)))
+            for index in group:
+                sides = lying(self.parameters[index]).flatten(1).shape
+                busy[makers[-1]] += min(sides) * self.parameters[index].numel()
+        return makers
 
     def _adam(self, index: int, gradient: Tensor, rate: float) -> None:
         first, second, (beta, gamma) = self.first[index], self.second[index], self.betas
