@@ -24,7 +24,7 @@ from unperturb.model.machine import Map, Replayed
 from unperturb.train.processes import Processes
 
 KEEPING = 14
-"""How long the first of several processes has to do for each number, by itself: as if that were so many rows more."""
+"""What the first of several processes keeps for checkpoints takes it as long, a number, as so many rows of a matrix."""
 
 
 def is_inner(name: str, parameter: Tensor) -> bool:
