@@ -223,6 +223,29 @@ def test_the_benchmarks_of_noise_alone_run(tmp_path):
         assert all(row in result.output for row in rows)
 
 
+def test_the_benchmark_of_processes_runs_and_leaves_none_behind(tmp_path):
+    from benchmarks import processes
+
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 255, (100, 100, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    shown = CliRunner().invoke(
+        processes.main,
+        [str(tmp_path), "--batches", "2", "--rounds", "2", "--seconds", "0.5", "--network", "tiny"],
+        catch_exceptions=False,
+    )
+    assert shown.exit_code == 0
+    assert float(shown.output.splitlines()[-1].split("|")[4].split("±")[0]) > 0.2
+    assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(each)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
 def test_the_statistics_of_noise_are_those_of_white_noise_where_it_is_white():
     """Or strong in one place, or common to neighbours.
 

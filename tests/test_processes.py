@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from unperturb.errors import ProcessLostError, UsageError
 from unperturb.model.checkpoint import load
+from unperturb.train.boards import summed
 from unperturb.train.processes import Processes, processes
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -43,6 +44,15 @@ def test_a_batch_is_shared_out_and_nothing_is_left_or_taken_twice(batch, share, 
     assert sorted(item for mine in parts for part in mine for item in part) == list(range(batch))
     assert all(len(part) <= share for mine in parts for part in mine)
     assert all(parts)
+
+
+@pytest.mark.parametrize("count", [8, 11, 16])
+@pytest.mark.parametrize("world_size", [1, 2, 4, 8])
+def test_a_power_of_two_of_processes_adds_up_in_the_order_of_one(count, world_size):
+    """Break: the second half of the parts after the first, rather than every second one."""
+    parts = list(torch.randn(count, 1000, generator=torch.Generator().manual_seed(count)))
+    theirs = [summed(parts[rank::world_size]) for rank in range(world_size)]
+    assert torch.equal(summed(theirs), summed(parts))
 
 
 def test_what_cannot_be_shared_out_is_refused():
