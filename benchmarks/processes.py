@@ -74,6 +74,7 @@ class Run:
         ]
         while len(self.steps()) < SETTLED:
             if any(member.poll() is not None for member in self.members):
+                self.end()
                 raise click.ClickException("a process has ended before its first steps")
             time.sleep(0.2)
         self.send(signal.SIGSTOP)

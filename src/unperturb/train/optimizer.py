@@ -147,9 +147,7 @@ class Optimizer:
         A matrix takes as many operations as it has numbers, times its rows. The first process keeps besides what a
         checkpoint holds.
         """
-        busy = [0] * world_size
-        if world_size > 1:
-            busy[0] = KEEPING * sum(parameter.numel() for parameter in self.parameters)
+        busy = [KEEPING * sum(parameter.numel() for parameter in self.parameters), *[0] * (world_size - 1)]
         makers = []
         for group in groups:
             makers.append(busy.index(min(busy)))
