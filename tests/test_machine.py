@@ -36,6 +36,20 @@ def test_a_busy_moment_does_not_decide_which_precision_is_faster(busy, begin):
     assert busy(begin, begin + 0.2) == pytest.approx(3)
 
 
+def test_one_thread_measures_and_threads_are_as_before(monkeypatch):
+    """Break: on all threads, which those of two processes wait for by turns, and find no gain."""
+    threads = []
+    monkeypatch.setattr(machine, "_convolution", lambda *_: lambda: threads.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        machine.bfloat16_gain.__wrapped__("cpu")
+        assert set(threads) == {1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_bfloat16_is_chosen_where_it_is_faster(monkeypatch):
     for gain, dtype in ((1.1, torch.float32), (3.0, torch.bfloat16)):
         monkeypatch.setattr(machine, "bfloat16_gain", lambda _, gain=gain: gain)

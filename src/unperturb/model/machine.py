@@ -65,15 +65,17 @@ def bfloat16_gain(device: str) -> float:
     """Return how many times faster a convolution is in bfloat16 than in float32 here, in about 0.1 s.
 
     Both are measured by turns, and the fastest of each counts: whoever was kept waiting by others at one time, was not
-    at all times.
+    at all times. On a processor one thread measures: where several processes of a run do so at once, threads of all
+    would wait for each other.
     """
     both = {dtype: _convolution(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     fastest = dict.fromkeys(both, float("inf"))
-    for _ in range(TURNS):
-        for dtype, convolve in both.items():
-            start = time.perf_counter()
-            convolve()
-            fastest[dtype] = min(fastest[dtype], time.perf_counter() - start)
+    with one_thread():
+        for _ in range(TURNS):
+            for dtype, convolve in both.items():
+                start = time.perf_counter()
+                convolve()
+                fastest[dtype] = min(fastest[dtype], time.perf_counter() - start)
     return fastest[torch.float32] / fastest[torch.bfloat16]
 
 
@@ -171,11 +173,19 @@ def workers(device: torch.device, threads: int | None) -> Iterator[Map]:
     if device.type != "cpu":
         yield map
         return
+    with (
+        one_thread(),
+        ThreadPoolExecutor(threads or cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool.map
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch run on one thread an operation, in this thread."""
     before = torch.get_num_threads()
-    count = threads or cores()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
+        yield
     finally:
         torch.set_num_threads(before)
