@@ -91,6 +91,23 @@ def test_kernels_move_along_their_own_gradient(layout):
     torch.testing.assert_close(before - kernel, wanted, rtol=1e-3, atol=1e-5)
 
 
+def test_kernels_remember_gradients_of_the_steps_before():
+    """Nesterov's form: with M ← g + μM, along g + μM. Breaks: momenta that are not kept; the gradient left out."""
+    network = build(UNetSettings(widths=(16, 24), blocks=1))
+    (kernel,) = (value for name, value in network.named_parameters() if name == "middle.0.first.weight")
+    optimizer = Optimizer(network, momentum=0.5)
+    torch.manual_seed(0)
+    momentum = torch.zeros_like(kernel)
+    for _ in range(3):
+        before = kernel.detach().clone()
+        gradients = [torch.randn_like(value) for value in network.parameters()]
+        (mine,) = (gradient for gradient, value in zip(gradients, network.parameters(), strict=True) if value is kernel)
+        momentum = mine + 0.5 * momentum
+        optimizer.step([gradient.clone() for gradient in gradients], 0.1)
+        wanted = orthogonalised((mine + 0.5 * momentum).flatten(1)).view_as(mine)
+        torch.testing.assert_close(before - kernel, wanted, rtol=1e-3, atol=1e-5)
+
+
 def test_an_optimizer_restored_goes_on_the_same():
     torch.manual_seed(0)
     networks = [build(LINE.network) for _ in range(2)]

@@ -65,7 +65,7 @@ def test_what_cannot_be_shared_out_is_refused():
 
 def test_one_alone_keeps_what_it_has(monkeypatch):
     tensors = [torch.ones(2), torch.zeros(3)]
-    loss, same = Processes().add(0.5, tensors)
+    loss, same = Processes().add(0.5, [tensors])
     assert loss == 0.5
     assert all(one is other for one, other in zip(tensors, same, strict=True))
     assert Processes().threads is None
@@ -86,7 +86,7 @@ def test_one_that_was_told_to_end_says_so_before_anything_is_changed():
     told = Processes(0, 2)
     told.stop.asked = True
     with pytest.raises(ProcessLostError, match="told to end"):
-        told.add(0.0, [torch.zeros(1)])
+        told.add(0.0, [[torch.zeros(1)]])
 
 
 def test_all_processes_know_when_they_are_not_alike(tmp_path):
@@ -122,13 +122,13 @@ with processes(torch.device("cpu")) as team:
     told = []
     for size in (3, 50, 7, 50):  # boards are made anew where they are too small
         mine = [torch.full((size, 2), 1.0 + team.rank), torch.arange(size, dtype=torch.float32) * 10**team.rank]
-        loss, sums = team.add(0.25 + team.rank, [part.clone() for part in mine])
+        loss, sums = team.add(0.25 + team.rank, [[part.clone() for part in mine]])
         time.sleep(0.2 * team.rank)  # one is late, the other waits
         made = team.exchanged([*mine, torch.full((2,), float(team.rank))], [1, 0, 1])
         time.sleep(0.2 * (team.rank == 0))  # the other goes on meanwhile
         told.append([loss, *(part.tolist() for part in (*sums, *made))])
-        team.add(0.0, [torch.full((3 * size,), -1.0)])
-    used = bool(team.boards._sets[0])
+        team.add(0.0, [[torch.full((3 * size,), -1.0)]])
+    used = bool(team.sums._sets[0]) and bool(team.values._sets[0])
     torch.save((told, used, [file.name for file in boards.SHARED.glob("*")]), folder / f"{team.rank}.pt")
 """
 

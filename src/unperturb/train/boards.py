@@ -60,16 +60,18 @@ class Boards:
         """
         if len(self._total) != len(boards[0]):
             self._total = torch.empty_like(boards[0])
-        return torch.add(summed(boards[0::2]), summed(boards[1::2]), out=self._total)
+        return summed(boards, out=self._total)
 
 
-def summed(parts: Sequence[Tensor]) -> Tensor:
+def summed(parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
     """Return the sum of parts, in an order that is the same for any power of two of processes, and for one alone.
 
     Of two processes, one has learned from every second part; of four, from every fourth. What each has added up by
     itself comes together here as it does in one process, bit for bit.
     """
-    return parts[0] if len(parts) == 1 else summed(parts[0::2]) + summed(parts[1::2])
+    if len(parts) == 1:
+        return parts[0] if out is None else out.copy_(parts[0])
+    return torch.add(summed(parts[0::2]), summed(parts[1::2]), out=out)
 
 
 def _made(size: int, world_size: int) -> list[Tensor] | None:

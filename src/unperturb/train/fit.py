@@ -32,7 +32,6 @@ from unperturb.model.given import Fill, Given
 from unperturb.model.machine import Map, Replayed, choose_precision, workers
 from unperturb.model.operators import with_coarse
 from unperturb.train.batches import Draw, NoisyDraw, Together, batches
-from unperturb.train.boards import summed
 from unperturb.train.noisy import NOISY, Noisy
 from unperturb.train.objective import OBJECTIVES, Objective, squared_error
 from unperturb.train.processes import Processes
@@ -111,10 +110,11 @@ def fit(
                     f"the gradient in step {state.step + 1} is not finite; training stopped with the weights of the "
                     "step before. A smaller learning rate is the usual mend"
                 )
+            state.follow()  # not before, so that no other process has to wait: those have directions to find
             rate = state.settings.rate_at(state.step)
             state.optimizer.step(gradients, rate, run, processes)
             if processes.leads:
-                _follow(state)
+                state.behind = _pace(state)
             state.step += 1
             state.seconds += time.perf_counter() - begin
             yield Progress(state.step, state.settings.steps, loss, rate, size, state.seconds)
@@ -150,9 +150,8 @@ def _gradients(
         _check_finite(losses, state.step, items)
         return float(losses.sum() / settings.batch), tuple(gradients)
 
-    results = list(run(work, range(len(parts))))
-    gradients = [summed(found) for found in zip(*(gradient for _, gradient in results), strict=True)]
-    return processes.add(math.fsum(loss for loss, _ in results), gradients)
+    losses, gradients = zip(*run(work, range(len(parts))), strict=True)
+    return processes.add(math.fsum(losses), gradients)
 
 
 class _Learning:
@@ -227,8 +226,6 @@ def _clip(gradients: list[Tensor], largest: float) -> float:
     return norm
 
 
-@torch.no_grad()
-def _follow(state: FitState) -> None:
-    """Move the running average towards the weights; early on it follows faster, so as to forget the beginning."""
-    weight = 1 - min(state.settings.average, (state.step + 1) / (state.step + 10))
-    torch._foreach_lerp_(list(state.averaged.parameters()), list(state.denoiser.parameters()), weight)
+def _pace(state: FitState) -> float:
+    """Return how much of the way to the weights the average goes; more early on, so as to forget the beginning."""
+    return 1 - min(state.settings.average, (state.step + 1) / (state.step + 10))

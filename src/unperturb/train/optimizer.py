@@ -24,7 +24,8 @@ from unperturb.model.machine import Map, Replayed
 from unperturb.train.processes import Processes
 
 KEEPING = 14
-"""What the first of several processes keeps for checkpoints takes it as long, a number, as so many rows of a matrix."""
+"""To keep momenta of others and the running average takes the first of several processes as long, a number, as so many
+rows of a matrix."""
 
 
 def is_inner(name: str, parameter: Tensor) -> bool:
@@ -83,20 +84,14 @@ class Optimizer:
         processes = processes or Processes()
         groups = self._groups(at_once=self.parameters[0].device.type != "cpu")
         inner = [group for group in groups if self.inner[group[0]]]
-        momenta, directions = self._directions(inner, gradients, run, processes)
+        momenta, values = self._moved(inner, gradients, rate, run, processes)
         self.steps += 1
 
         def update(index: int) -> None:
             with torch.no_grad():  # threads have a mode of their own
                 if self.inner[index]:
-                    if index in momenta:
-                        self.first[index] = momenta[index]
-                    elif processes.leads:  # the others' are of use to nobody but it, for checkpoints
-                        torch.add(gradients[index], self.first[index], alpha=self.momentum, out=self.first[index])
-                    direction = directions[index]
-                    size = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-                    scale = -rate * self.inner_scale * size
-                    self.parameters[index].add_(standing(direction, self.parameters[index]), alpha=scale)
+                    self.first[index] = momenta.get(index, self.first[index])
+                    _take(self.parameters[index], values[index])
                 else:
                     self._adam(index, gradients[index], rate)
 
@@ -112,37 +107,45 @@ class Optimizer:
             groups.setdefault(parameter.shape if at_once and self.inner[index] else index, []).append(index)
         return sorted(groups.values(), key=lambda group: -self.parameters[group[0]].numel())
 
-    def _directions(
-        self, groups: list[list[int]], gradients: list[Tensor], run: Map, processes: Processes
+    def _moved(
+        self, groups: list[list[int]], gradients: list[Tensor], rate: float, run: Map, processes: Processes
     ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Return the momentum of every kernel that is this process's to orthogonalise, and the directions of all."""
+        """Return momenta and values that kernels come to have: values of all, of momenta what is of use here."""
         makers = self._makers(groups, processes.world_size)
         momenta: dict[int, Tensor] = {}
 
-        def direct(number: int) -> list[Tensor]:
+        def move(number: int) -> list[Tensor]:
             group = groups[number]
+            mine = makers[number] == processes.rank
             with torch.no_grad():
-                if makers[number] != processes.rank:
-                    return [lying(gradients[index]).flatten(1) for index in group]  # another makes it
-                for index in group:
-                    momenta[index] = torch.add(gradients[index], self.first[index], alpha=self.momentum)
-                wanted = [
-                    lying(torch.add(gradients[index], momenta[index], alpha=self.momentum)).flatten(1)
-                    for index in group
-                ]
-                return (
-                    list(self._orthogonalised(torch.stack(wanted)))
-                    if len(group) > 1
-                    else [self._orthogonalised(*wanted)]
-                )
+                if mine or processes.leads:  # those of others are of use to nobody but it, for checkpoints
+                    for index in group:
+                        momenta[index] = torch.add(gradients[index], self.first[index], alpha=self.momentum)
+                if not mine:
+                    return [self.parameters[index] for index in group]
+                return self._along(group, gradients, momenta, rate)
 
-        made = [direction for directions in run(direct, range(len(groups))) for direction in directions]
+        made = [value for values in run(move, range(len(groups))) for value in values]
         which = [maker for maker, group in zip(makers, groups, strict=True) for _ in group]
         told = processes.exchanged(made, which)
         return momenta, dict(zip((index for group in groups for index in group), told, strict=True))
 
+    def _along(
+        self, group: list[int], gradients: list[Tensor], momenta: dict[int, Tensor], rate: float
+    ) -> list[Tensor]:
+        """Return values of kernels of one shape after a step along their orthogonalised momenta."""
+        wanted = [lying(torch.add(gradients[index], momenta[index], alpha=self.momentum)).flatten(1) for index in group]
+        directions = self._orthogonalised(torch.stack(wanted)) if len(group) > 1 else [self._orthogonalised(*wanted)]
+        rows, columns = wanted[0].shape
+        scale = -rate * self.inner_scale * max(1.0, rows / columns) ** 0.5
+        kernels = [self.parameters[index] for index in group]
+        return [
+            torch.add(kernel, standing(direction, kernel), alpha=scale)
+            for kernel, direction in zip(kernels, directions, strict=True)
+        ]
+
     def _makers(self, groups: list[list[int]], world_size: int) -> list[int]:
-        """Return which process makes the directions of each group, so that all are done at about the same time.
+        """Return which process moves the kernels of each group, so that all are done at about the same time.
 
         A matrix takes as many operations as it has numbers, times its rows. The first process keeps besides what a
         checkpoint holds.
@@ -174,6 +177,14 @@ class Optimizer:
 
     def _pairs(self) -> Iterable[tuple[Tensor, bool]]:
         return zip(self.parameters, self.inner, strict=True)
+
+
+def _take(parameter: Tensor, value: Tensor) -> None:
+    """Let a parameter have other values: on a processor their memory; on a GPU its own, which recordings look at."""
+    if parameter.is_cuda:
+        parameter.copy_(value)
+    else:
+        parameter.data = value
 
 
 def moments(names: list[str], first: list[Tensor], second: list[Tensor]) -> dict[str, Tensor]:

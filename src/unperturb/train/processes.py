@@ -24,7 +24,7 @@ from torch import Tensor, distributed
 from unperturb.errors import ProcessLostError, TrainingError, UsageError
 from unperturb.model.layout import lying, standing
 from unperturb.model.machine import cores
-from unperturb.train.boards import Boards
+from unperturb.train.boards import Boards, summed
 
 PATIENCE = timedelta(hours=6)
 """For how long others are waited for; where one ends, that is known at once."""
@@ -49,8 +49,8 @@ class Processes:
         The same among those on this machine.
     stop
         Is asked for when the launcher says so.
-    boards
-        What they tell each other by, where all are on one machine and train on processors.
+    sums, values
+        What they add up gradients by, and exchange values by, where all are on one machine and train on processors.
     """
 
     rank: int = 0
@@ -58,7 +58,8 @@ class Processes:
     local_rank: int = 0
     local_world_size: int = 1
     stop: Stop = field(default_factory=Stop)
-    boards: Boards = field(default_factory=Boards)
+    sums: Boards = field(default_factory=Boards)
+    values: Boards = field(default_factory=Boards)
 
     @property
     def leads(self) -> bool:
@@ -109,8 +110,16 @@ class Processes:
             raise UsageError(f"on GPUs a batch of {batch} has to be a multiple of the {self.world_size} processes")
         return batch // self.world_size
 
-    def add(self, loss: float, tensors: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
-        """Return the sums over all processes, of a loss and of tensors; they stay until this is asked for again.
+    def add(self, loss: float, parts: Sequence[Sequence[Tensor]]) -> tuple[float, list[Tensor]]:
+        """Return the sums of losses over all processes, and of tensors over all parts of a batch.
+
+        Parameters
+        ----------
+        loss
+            What this process has found.
+        parts
+            For each part that it has learned from, tensors of the same shapes. Their sums stay until this is asked for
+            again.
 
         Raises
         ------
@@ -118,22 +127,23 @@ class Processes:
             Where another has ended, or this one is to.
         """
         if self.world_size == 1:
-            return loss, list(tensors)
+            return loss, [summed(found) for found in zip(*parts, strict=True)]
         if self.stop.asked:
             raise ProcessLostError("this process was told to end")
-        sizes = [tensor.numel() for tensor in tensors]
+        tensors = parts[0]
         total = torch.tensor([loss], dtype=torch.float64, device=tensors[0].device)
         with _together():
-            boards = self._boards(sum(sizes), tensors)
+            boards = self._boards(self.sums, sum(tensor.numel() for tensor in tensors), tensors)
             if boards is None:
-                flat = _in_a_row(tensors)
+                flat = _in_a_row([summed(found) for found in zip(*parts, strict=True)])
                 distributed.all_reduce(flat)
             else:
-                _write(tensors, boards[self.rank])
+                for place, found in zip(_parts(boards[self.rank], tensors), zip(*parts, strict=True), strict=True):
+                    summed(found, out=place)
             distributed.all_reduce(total)
             loss = float(total)  # what goes wrong on a GPU shows here at the latest
         if boards is not None:
-            flat = self.boards.sum(boards)
+            flat = self.sums.sum(boards)
         return loss, _parts(flat, tensors)
 
     def exchanged(self, made: Sequence[Tensor], makers: Sequence[int]) -> list[Tensor]:
@@ -143,7 +153,7 @@ class Processes:
         ----------
         made
             What all processes have of the same shapes, in the same order; only what this one has made is looked at.
-            What is returned is theirs, and stays until this process tells others something again.
+            What is returned is theirs, and stays until something is exchanged again, by all.
         makers
             Of each the number of the process that has made it.
 
@@ -160,14 +170,15 @@ class Processes:
         ]
         sizes = [sum(tensor.numel() for tensor in some) for some in theirs]
         with _together():
-            boards = self._boards(max(sizes), made)
+            boards = self._boards(self.values, max(sizes), made)
             if boards is None:
                 told = [_in_a_row(some) if some else torch.empty(0) for some in theirs]
                 for rank, flat in enumerate(told):
                     if len(flat):
                         distributed.broadcast(flat, rank)  # gloo's own gathering takes three times as long
             else:
-                _write(theirs[self.rank], boards[self.rank])
+                for place, tensor in zip(_parts(boards[self.rank], theirs[self.rank]), theirs[self.rank], strict=True):
+                    place.copy_(tensor)
                 distributed.barrier()
                 told = [board[:size] for board, size in zip(boards, sizes, strict=True)]
             if made[0].is_cuda:
@@ -175,13 +186,13 @@ class Processes:
         found = [iter(_parts(flat, some)) for flat, some in zip(told, theirs, strict=True)]
         return [next(found[maker]) for maker in makers]
 
-    def _boards(self, size: int, tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    def _boards(self, boards: Boards, size: int, tensors: Sequence[Tensor]) -> list[Tensor] | None:
         """Return boards to tell each other by, or None where that has to go another way."""
         if self.local_world_size != self.world_size or any(
             tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors
         ):
             return None
-        return self.boards.turn(size, self.world_size)
+        return boards.turn(size, self.world_size)
 
     def agreed(self, value: int, device: torch.device) -> int:
         """Return the value of the first process."""
@@ -218,11 +229,6 @@ class Processes:
 
 def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([lying(tensor).flatten() for tensor in tensors])
-
-
-def _write(tensors: Sequence[Tensor], board: Tensor) -> None:
-    for tensor, part in zip(tensors, _parts(board, tensors), strict=True):
-        part.copy_(tensor)
 
 
 def _parts(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:

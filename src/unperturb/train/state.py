@@ -32,8 +32,8 @@ class FitState:
         What was asked for.
     denoiser
         The weights that are trained.
-    averaged
-        Their running average.
+    average
+        Their running average, as far as it has followed them; `averaged` lets it.
     optimizer
         With its moments.
     step
@@ -42,15 +42,31 @@ class FitState:
         Spent on them.
     precision
         What the run computes in, once its first step has settled it; a run that is taken up again stays with it.
+    behind
+        The share of the way to the weights that the average has still to go.
     """
 
     settings: FitSettings
     denoiser: Denoiser
-    averaged: Denoiser
+    average: Denoiser
     optimizer: Optimizer | Gains
     step: int = 0
     seconds: float = 0.0
     precision: str = ""
+    behind: float = 0.0
+
+    @property
+    def averaged(self) -> Denoiser:
+        """The running average of the weights."""
+        self.follow()
+        return self.average
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Let the average follow the weights, if it has not yet."""
+        if self.behind:
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.denoiser.parameters()), self.behind)
+            self.behind = 0.0
 
     @classmethod
     def start(
@@ -75,9 +91,9 @@ class FitState:
         denoiser = denoiser.to(device or choose_device("cpu"))
         if isinstance(settings.network, UNetSettings) and settings.network.dims == 2:
             denoiser = denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        averaged = copy.deepcopy(denoiser).requires_grad_(False)
+        average = copy.deepcopy(denoiser).requires_grad_(False)
         optimizer = Gains if settings.tune == "gains" else Optimizer
-        return cls(settings, denoiser, averaged, optimizer(denoiser.network))
+        return cls(settings, denoiser, average, optimizer(denoiser.network))
 
     def save(self, path: str | Path) -> None:
         """Write the state, whole or not at all.
