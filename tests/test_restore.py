@@ -330,7 +330,7 @@ def test_options_that_there_are_not_are_refused(options, text):
         ((np.ones((8, 8)), "natural", 0.1), {}, "what denoises is a model"),
         ((np.ones((8, 8)), identity, 0.1), {"missing": [[False] * 7] * 8}, "what is missing is told by"),
     ],
-    ids=str,
+    ids=range(9),
 )
 @pytest.mark.parametrize("quality", ["fast", "best"])
 def test_arguments_of_another_kind_are_refused(arguments, options, text, quality):
