@@ -180,9 +180,24 @@ def test_weights_that_say_more_are_kept_though_they_are_surer():
     rows, cells = torch.zeros(20, 1), torch.ones(20, 1, dtype=torch.bool)
     run = _Run(Said(), rows, rows, ~cells, cells)
     for weight in (0.0, 0.8, 0.4):
-        run.average = [torch.tensor(weight)]
+        run.average = torch.tensor([weight])
         run._look()
-    assert float(run.best[0]) == pytest.approx(0.8)
+    assert float(run.best) == pytest.approx(0.8)
+    assert float(run.net.weight.detach()) == 0, "what is trained stays as it was"
+
+
+def test_a_run_ends_with_the_best_of_its_averages():
+    """Break: with what the last step has made."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(60, 2, generator=generator)
+    hidden = torch.rand(60, 2, generator=generator) < 0.1
+    net = RowNet(RowSettings((1, 1), (False, False), width=8, blocks=1))
+    net.remember(rows, ~hidden)
+    run = _Run(net, rows, rows, ~hidden, hidden)
+    assert len(list(run.over(RowTraining(least=30, most=30), generator))) == 30
+    ends = torch.cat([weight.flatten() for weight in net.parameters()])
+    assert torch.equal(ends, run.best)
+    assert not torch.equal(ends, run.average), "it was not the last average that was best"
 
 
 def test_cells_are_hidden_one_by_one_and_in_the_patterns_of_the_table():

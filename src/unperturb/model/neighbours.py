@@ -118,10 +118,10 @@ class Neighbours(nn.Module):
         for first in range(0, max(asks.shape[1], 1), size):
             part = slice(first, first + size)
             weight = torch.baddbmm(reach, asks[:, part], told.transpose(1, 2), beta=-1, alpha=2)
-            if alike is None:
-                weight = weight.softmax(-1)
-            else:
-                weight = weight.masked_fill(alike[part], -torch.inf).softmax(-1)
+            if alike is not None:
+                weight = weight.masked_fill(alike[part], -torch.inf)
+            weight = weight.softmax(-1)
+            if alike is not None and alike[part].all(1).any():
                 weight = weight.nan_to_num(0)  # nobody is left to ask: nothing is said
             said.append(weight @ values)
         count, total, square = (part.movedim(0, -1) for part in torch.cat(said, 1).chunk(3, -1))

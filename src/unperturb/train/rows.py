@@ -16,7 +16,7 @@ wide its intervals have to be.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Lock
 
@@ -130,17 +130,26 @@ def train_rows(
 
 
 class _Run:
-    """The run of one network: steps, the running average of its weights, and the best of them."""
+    """The run of one network: steps, the running average of its weights, and the best of them.
+
+    All weights are one vector, of which those of the layers are views: they are a hundred thousand, and to go through
+    thirty small tensors takes longer than to compute.
+    """
 
     def __init__(self, net: RowNet, values: Tensor, features: Tensor, shown: Tensor, held_out: Tensor) -> None:
         self.net, self.values, self.features, self.shown, self.held_out = net, values, features, shown, held_out
-        self.average = [weight.detach().clone() for weight in net.parameters()]
+        self.layers = list(net.parameters())
+        self.weights = nn.Parameter(torch.cat([layer.detach().flatten() for layer in self.layers]))
+        sizes = [layer.numel() for layer in self.layers]
+        for layer, part in zip(self.layers, torch.split(self.weights.detach(), sizes), strict=True):
+            layer.data = part.view_as(layer)
+        self.average = self.weights.detach().clone()
         self.best, self.least = self.average, math.inf
         self.looked = self.asked = torch.arange(len(values))
 
     def over(self, training: RowTraining, generator: torch.Generator) -> Iterator[tuple[int, int]]:
         """Train, yielding after every step; at the end the network has the weights that did best."""
-        optimizer = torch.optim.AdamW(self.net.parameters(), weight_decay=training.decay, fused=True)
+        optimizer = torch.optim.AdamW([self.weights], weight_decay=training.decay, fused=True)
         steps = training.steps(len(self.values))
         order = torch.randperm(len(self.values), generator=generator)
         self.looked, self.asked = order[:LOOKED], order[-LOOKED:]
@@ -153,15 +162,17 @@ class _Run:
             seen = shown & ~hide(shown, self.shown, training.hidden, generator)
             belief = self.net(self.features[rows], seen, generator, own=rows, among=self._asked(generator))
             loss = row_loss(belief, self.values[rows], shown & ~seen, self.net.settings, belief.unit.detach())
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0, foreach=True)
+            gradients = torch.autograd.grad(loss, self.layers, materialize_grads=True)
+            self.weights.grad = torch.cat([gradient.flatten() for gradient in gradients])
+            nn.utils.clip_grad_norm_(self.weights, 1.0)
             optimizer.step()
-            self._follow(min(training.average, (step + 1) / (step + 10)))
+            self.average.lerp_(self.weights.detach(), 1 - min(training.average, (step + 1) / (step + 10)))
             if (step + 1) % max(steps // CHECKS, 1) == 0:
                 self._look()
             yield step + 1, steps
         self._put(self.best)
+        for layer in self.layers:
+            layer.data = layer.data.clone()  # memory of its own again
 
     def _asked(self, generator: torch.Generator) -> Tensor | None:
         if len(self.values) <= ASKED:
@@ -169,28 +180,23 @@ class _Run:
         return torch.randint(len(self.values), (ASKED,), generator=generator)
 
     @torch.no_grad()
-    def _follow(self, slowly: float) -> None:
-        torch._foreach_lerp_(self.average, list(self.net.parameters()), 1 - slowly)
-
-    @torch.no_grad()
     def _look(self) -> None:
         """Keep the average if no other has said more of the cells that are held out.
 
         What was said before is compared in units that do not depend on what has been learned since.
         """
-        now = [weight.detach().clone() for weight in self.net.parameters()]
+        now = self.weights.detach().clone()
         self._put(self.average)
         part = self.looked
         belief = self.net(self.features[part], self.shown[part], own=part, among=self.asked)
         loss = float(row_loss(belief, self.values[part], self.held_out[part], self.net.settings, belief.deviation))
         if loss <= self.least:
-            self.least, self.best = loss, [weight.clone() for weight in self.average]
+            self.least, self.best = loss, self.average.clone()
         self._put(now)
 
     @torch.no_grad()
-    def _put(self, weights: Sequence[Tensor]) -> None:
-        for weight, new in zip(self.net.parameters(), weights, strict=True):
-            weight.copy_(new)
+    def _put(self, weights: Tensor) -> None:
+        self.weights.copy_(weights)
 
 
 def hide(shown: Tensor, patterns: Tensor, shares: tuple[float, float], generator: torch.Generator) -> Tensor:
