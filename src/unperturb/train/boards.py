@@ -3,9 +3,10 @@
 Sockets take three times as long: four million gradients of two processes were added up in 24 ms by gloo, in 8 this way,
 where a step of four crops takes 190.
 
-Each process writes on its own board, all hear from each other once (a sum, a barrier), and read. There are two sets of
-boards, taken by turns: who writes on the first again has been heard from on the second, and so have all others, after
-they had read the first.
+Each process writes on its own board, all hear from each other once (a sum, a barrier), and read; what they read they
+may keep in use until they have heard from each other again, as weights are kept. There are two sets of boards, taken by
+turns: who writes on the first again has been heard from on the second, and so have all others, who were done with the
+first.
 """
 
 import os

@@ -86,16 +86,15 @@ class Optimizer:
         inner = [group for group in groups if self.inner[group[0]]]
         momenta, values = self._moved(inner, gradients, rate, run, processes)
         self.steps += 1
+        for index, momentum in momenta.items():
+            self.first[index] = momentum
+        _take([self.parameters[index] for index in values], list(values.values()))
 
-        def update(index: int) -> None:
+        def adam(index: int) -> None:
             with torch.no_grad():  # threads have a mode of their own
-                if self.inner[index]:
-                    self.first[index] = momenta.get(index, self.first[index])
-                    _take(self.parameters[index], values[index])
-                else:
-                    self._adam(index, gradients[index], rate)
+                self._adam(index, gradients[index], rate)
 
-        list(run(update, range(len(self.parameters))))
+        list(run(adam, [index for index, inside in enumerate(self.inner) if not inside]))
 
     def _groups(self, *, at_once: bool) -> list[list[int]]:
         """Return what is updated together, the largest first: each by itself, or at once the kernels of one shape.
@@ -179,11 +178,12 @@ class Optimizer:
         return zip(self.parameters, self.inner, strict=True)
 
 
-def _take(parameter: Tensor, value: Tensor) -> None:
-    """Let a parameter have other values: on a processor their memory; on a GPU its own, which recordings look at."""
-    if parameter.is_cuda:
-        parameter.copy_(value)
-    else:
+def _take(parameters: list[Tensor], values: list[Tensor]) -> None:
+    """Let parameters have other values: on a processor their memory; on a GPU their own, which recordings look at."""
+    if parameters and parameters[0].is_cuda:
+        torch._foreach_copy_(parameters, values)
+        return
+    for parameter, value in zip(parameters, values, strict=True):
         parameter.data = value
 
 
