@@ -287,6 +287,30 @@ def test_evaluate_tells_what_there_is_of_small_images_and_of_each_once(run, mode
     assert (code, out[:9], "b.png" in err) == (3, "1 images,", True)
 
 
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("gaussian:sigma=25", ["sigma=0.09804"]),
+        ("blur:sigma=4 + gaussian:sigma=0..15", ["sigma=0.05882"]),
+        ("gaussian:sigma=2", []),
+        ("blur:sigma=4", []),
+    ],
+)
+def test_noise_that_drowns_everything_is_taken_for_grey_levels(run, model, tmp_path, spec, told):
+    """Said, and done all the same. Breaks: the width of a blur for a noise level; parts not looked at; silence."""
+    picture(tmp_path / "a.png", (16, 16))
+    code, _, err = run("evaluate", tmp_path, "--model", model, "--perturb", spec, "--blind")
+    assert code == 0
+    assert [word for word in told if word in err] == told
+    assert ("255 grey levels" in err) == bool(told)
+    fit = ["--network", "tiny", "--steps", "1", "--batch", "1", "--held-out", "2", "--cache", tmp_path / "cache"]
+    for name in "bc":
+        picture(tmp_path / f"{name}.png", (64, 64))
+    code, _, err = run("fit", tmp_path, *fit, "--patch-size", "32", "--perturb", spec, "-o", tmp_path / "m.safetensors")
+    assert code == 0, err
+    assert ("255 grey levels" in err) == bool(told)
+
+
 def test_evaluate_refuses_a_spec_it_cannot_read(run, model, tmp_path):
     picture(tmp_path / "a.png")
     code, _, err = run("evaluate", tmp_path, "--model", model, "--perturb", "gausian:sigma=0.1")

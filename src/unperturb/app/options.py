@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from unperturb.app.observing import Looking
     from unperturb.infer.tiled import Compute
+    from unperturb.model.perturbation import Perturbation
 
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
@@ -28,6 +29,27 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def echo_json(value: Any) -> None:
     """Print a result as JSON on standard output; what is not a finite number is null there."""
     click.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+DROWNED = 3.0
+"""Noise so many times as strong as white is bright leaves nothing to be seen: more likely grey levels were meant."""
+
+
+def warn_of_grey_levels(perturbation: "Perturbation") -> None:
+    """Say so on standard error where a noise level is one of 255 grey levels, by the looks of it."""
+    from unperturb.model.level import highest
+    from unperturb.model.perturbation import Choice, Composition, Gaussian, Speckle
+
+    if isinstance(perturbation, Choice | Composition):
+        for part in perturbation.parts:
+            warn_of_grey_levels(part)
+    elif isinstance(perturbation, Gaussian | Speckle) and highest(perturbation.sigma) > DROWNED:
+        sigma = highest(perturbation.sigma)
+        click.echo(
+            f"unperturb: {perturbation} is noise {sigma:g} times as strong as white; "
+            f"{sigma:g} of 255 grey levels are sigma={sigma / 255:.4g}",
+            err=True,
+        )
 
 
 def _finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from unperturb.app.batch import Told, exit_code, run_batch
-from unperturb.app.options import as_compute, compute_options, echo_json, json_option, model_option
+from unperturb.app.options import as_compute, compute_options, echo_json, json_option, model_option, warn_of_grey_levels
 from unperturb.app.outputs import Job
 from unperturb.app.progress import progress_line
 
@@ -50,6 +50,7 @@ def evaluate(
     from unperturb.model.spec import parse
 
     perturbation, denoiser, compute = parse(perturb), load(model), as_compute(device, precision, tile)
+    warn_of_grey_levels(perturbation)
     keep_freed_memory()
     files = files_of(inputs)
     with progress_line("evaluating") as show:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from unperturb.app.options import device_option, echo_json, json_option, precision_option
+from unperturb.app.options import device_option, echo_json, json_option, precision_option, warn_of_grey_levels
 from unperturb.app.progress import progress_line
 
 
@@ -178,6 +178,7 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
     from unperturb.app.training import run_training
     from unperturb.errors import UsageError
     from unperturb.model.machine import choose_device, keep_freed_memory
+    from unperturb.model.spec import parse
     from unperturb.train.processes import processes
 
     keep_freed_memory()
@@ -185,6 +186,8 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
     given = {name for name in options if source(name) is not ParameterSource.DEFAULT}
     chosen = choose_device(device)
     with processes(chosen) as team, progress_line("training", silent=not team.leads) as show:
+        if team.leads and options["perturb"]:
+            warn_of_grey_levels(parse(options["perturb"]))
         try:
             summary = run_training(data, output, chosen, precision, options, given, show, team)
         except UsageError:  # all processes say it; once is enough
