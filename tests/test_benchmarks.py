@@ -231,7 +231,7 @@ def test_the_benchmark_of_processes_runs_and_leaves_none_behind(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     shown = CliRunner().invoke(
         processes.main,
-        [str(tmp_path), "--batches", "2", "--rounds", "2", "--seconds", "0.5", "--network", "tiny"],
+        [str(tmp_path), "--batches", "2", "--rounds", "2", "--seconds", "2", "--network", "tiny"],
         catch_exceptions=False,
     )
     assert shown.exit_code == 0

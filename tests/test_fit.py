@@ -192,6 +192,17 @@ def test_progress_says_what_was_done():
     assert run(state) == [], "a run that has ended goes on no further"
 
 
+def test_an_average_that_is_held_follows_at_every_step():
+    """Break: only when it is asked for."""
+    state = FitState.start(LINE)
+    held = state.averaged
+    for progress in fit(state, on_a_line, precision="float32", threads=1):
+        if progress.step == 3:
+            break
+    values = {key: value.clone() for key, value in held.state_dict().items()}
+    assert_same(state.averaged.state_dict(), values)
+
+
 def test_the_average_follows_as_it_says():
     """Break: the average keeps its start. It moves by 1 − min(average, (k+1)/(k+10)) in step k."""
     state = FitState.start(LINE)

@@ -159,7 +159,7 @@ def test_two_processes_learn_as_one_does(pictures, tmp_path):
     """One loss curve, and the same weights, bit for bit; and what a checkpoint holds.
 
     Breaks: gradients of this process alone; the mean of the processes in place of the sum; moments of a share;
-    directions that others have made not told, or those of the first alone; parts added up in the order of a list.
+    values that others have made not told, or those of the first alone; parts added up in the order of a list.
     """
     loss = {}
     pictures = [*pictures, "--batch", "7"]
@@ -176,6 +176,38 @@ def test_two_processes_learn_as_one_does(pictures, tmp_path):
         assert two == pytest.approx(one, rel=1e-12)
     for kind in ("model.safetensors", "model.state.safetensors"):
         ours, theirs = (load_file(tmp_path / kind.replace("model", name, 1)) for name in ("one", "two"))
+        for name, value in ours.items():
+            assert torch.equal(theirs[name], value), name
+
+
+TWO_RUNS = """
+import sys, numpy, torch
+from unperturb.model.network import UNetSettings
+from unperturb.train.fit import fit
+from unperturb.train.processes import processes
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
+
+network = UNetSettings(widths=(8, 16), blocks=1)
+runs = [FitSettings("gaussian:sigma=0..1", network, steps=5, batch=2, share=1, seed=seed) for seed in (0, 1)]
+with processes(torch.device("cpu")) as team:
+    states = [FitState.start(settings) for settings in runs]
+    draw = lambda generator, _: generator.random((1, 16, 16), numpy.float32)
+    for _ in zip(*(fit(state, draw, precision="float32", processes=team) for state in states)):
+        pass
+    if team.leads:
+        torch.save([part.state_dict() for state in states for part in (state.denoiser, state.averaged)], sys.argv[1])
+"""
+
+
+def test_two_runs_of_the_same_processes_leave_each_other_alone(tmp_path):
+    """Step by step in turns. Break: both put their weights where the other has its own."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_RUNS)
+    for name, launcher in (("one", [sys.executable]), ("two", TWO)):
+        subprocess.run([*launcher, str(script), str(tmp_path / name)], capture_output=True, timeout=120, check=True)
+    one, two = (torch.load(tmp_path / name) for name in ("one", "two"))
+    for ours, theirs in zip(one, two, strict=True):
         for name, value in ours.items():
             assert torch.equal(theirs[name], value), name
 

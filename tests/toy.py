@@ -43,7 +43,7 @@ def toy_points(generator: np.random.Generator, _: int) -> np.ndarray:
 
 @functools.cache
 def toy_training() -> tuple[Denoiser, float]:
-    """Train a denoiser on the toy, once a session; also the processor time that it took, in seconds."""
+    """Train a denoiser on the toy, once a process; also the processor time that it took, in seconds."""
     state = FitState.start(SETTINGS)
     begin = time.process_time()
     for _ in fit(state, toy_points, precision="float32"):

@@ -23,9 +23,9 @@ from unperturb.infer.condition import caveat
 from unperturb.infer.observe import Observation, as_sigma, is_conditional, observe
 from unperturb.infer.tiled import Compute
 from unperturb.model.denoiser import Denoise, Denoiser
-from unperturb.model.level import Range
+from unperturb.model.level import highest
 from unperturb.model.network import UNetSettings
-from unperturb.model.perturbation import Composition, Gaussian, Perturbation
+from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturbation
 from unperturb.model.stabilise import is_noise
 from unperturb.train.noisy import NOISY
 
@@ -73,15 +73,20 @@ def check_spec(recording: Recording, perturbation: Perturbation | None) -> None:
     UsageError
         Where it is larger than from black to white, in files of integers; else as for `check_sigma`.
     """
-    parts = perturbation.parts if isinstance(perturbation, Composition) else (perturbation,)
-    levels = [part.sigma for part in parts if isinstance(part, Gaussian)]
-    for sigma in (level.high if isinstance(level, Range) else level for level in levels):
+    for sigma in [] if perturbation is None else white_levels(perturbation):
         check_sigma(recording, sigma)
         if recording.values.dtype.kind != "f" and sigma > 1:
             raise UsageError(
                 f"gaussian:sigma={sigma:g} is more than from black to white; in a perturbation white is 1, so that 15 of "
                 "255 is 0.059"
             )
+
+
+def white_levels(perturbation: Perturbation) -> list[float]:
+    """Return the largest level of every white Gaussian noise in a perturbation."""
+    if isinstance(perturbation, Choice | Composition):
+        return [level for part in perturbation.parts for level in white_levels(part)]
+    return [highest(perturbation.sigma)] if isinstance(perturbation, Gaussian) else []
 
 
 @dataclass(frozen=True)

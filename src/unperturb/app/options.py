@@ -36,17 +36,13 @@ DROWNED = 3.0
 
 
 def warn_of_grey_levels(perturbation: "Perturbation") -> None:
-    """Say so on standard error where a noise level is one of 255 grey levels, by the looks of it."""
-    from unperturb.model.level import highest
-    from unperturb.model.perturbation import Choice, Composition, Gaussian, Speckle
+    """Say so on standard error where white noise of images is told in 255 grey levels, by the looks of it."""
+    from unperturb.app.observing import white_levels
 
-    if isinstance(perturbation, Choice | Composition):
-        for part in perturbation.parts:
-            warn_of_grey_levels(part)
-    elif isinstance(perturbation, Gaussian | Speckle) and highest(perturbation.sigma) > DROWNED:
-        sigma = highest(perturbation.sigma)
+    sigma = max(white_levels(perturbation), default=0.0)
+    if sigma > DROWNED:
         click.echo(
-            f"unperturb: {perturbation} is noise {sigma:g} times as strong as white; "
+            f"unperturb: gaussian:sigma={sigma:g} is noise {sigma:g} times as strong as white; "
             f"{sigma:g} of 255 grey levels are sigma={sigma / 255:.4g}",
             err=True,
         )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -26,6 +27,9 @@ Answer = TypeVar("Answer", bound=Tensor | tuple[Tensor, ...])
 
 TURNS = 8
 """How often each precision is measured, to find out which is faster."""
+
+_MEASURING = Lock()
+"""Two that measure at once would find what they leave each other."""
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # names of glibc's mallopt
 
@@ -70,7 +74,7 @@ def bfloat16_gain(device: str) -> float:
     """
     both = {dtype: _convolution(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     fastest = dict.fromkeys(both, float("inf"))
-    with one_thread():
+    with _MEASURING, one_thread():
         for _ in range(TURNS):
             for dtype, convolve in both.items():
                 start = time.perf_counter()
@@ -182,7 +186,7 @@ def workers(device: torch.device, threads: int | None) -> Iterator[Map]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch run on one thread an operation, in this thread."""
+    """Let torch run on one thread an operation, in this thread; others that begin meanwhile stay with one as well."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,7 +1,7 @@
 """Boards that processes of one machine read each other's numbers from: memory that all of them have in common.
 
-Sockets take three times as long: four million gradients of two processes were added up in 24 ms by gloo, in 8 this way,
-where a step of four crops takes 190.
+Sockets take more than twice as long: four million gradients of two processes were added up in 24 ms by gloo, in 10
+this way, where a step of four crops takes 190. It takes a hundred megabytes for these, and for as many weights.
 
 Each process writes on its own board, all hear from each other once (a sum, a barrier), and read; what they read they
 may keep in use until they have heard from each other again, as weights are kept. There are two sets of boards, taken by
@@ -31,7 +31,7 @@ class Boards:
         self._total = torch.empty(0)
 
     def turn(self, size: int, world_size: int) -> list[Tensor] | None:
-        """Return one board for each process, to be read until the next turn.
+        """Return one board for each process. What is read there stays until all have written in the next turn.
 
         All processes take their turns together. None, for all of them, where there is no memory to share.
 

@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from unperturb.model.given import Fill, Given
 from unperturb.model.machine import Map, Replayed, choose_precision, workers
 from unperturb.model.operators import with_coarse
 from unperturb.train.batches import Draw, NoisyDraw, Together, batches
+from unperturb.train.boards import Boards
 from unperturb.train.noisy import NOISY, Noisy
 from unperturb.train.objective import OBJECTIVES, Objective, squared_error
 from unperturb.train.processes import Processes
@@ -94,7 +95,8 @@ def fit(
         Where the precision is not that of the run so far.
     """
     device = next(state.denoiser.parameters()).device
-    processes = processes or Processes()
+    # Weights lie where values are exchanged: no other run may write there.
+    processes = replace(processes or Processes(), values=Boards())
     dtype = _settle_precision(state, precision, device, processes)
     if objective is None:
         objective = OBJECTIVES.get(state.settings.objective, squared_error)
@@ -110,11 +112,13 @@ def fit(
                     f"the gradient in step {state.step + 1} is not finite; training stopped with the weights of the "
                     "step before. A smaller learning rate is the usual mend"
                 )
-            state.follow()  # not before, so that no other process has to wait: those have directions to find
+            state.follow()
             rate = state.settings.rate_at(state.step)
             state.optimizer.step(gradients, rate, run, processes)
             if processes.leads:
-                state.behind = _pace(state)
+                state.fall_behind(_pace(state))
+                if processes.world_size == 1:  # else it follows while others make directions, and does not hold them up
+                    state.follow()
             state.step += 1
             state.seconds += time.perf_counter() - begin
             yield Progress(state.step, state.settings.steps, loss, rate, size, state.seconds)

@@ -24,8 +24,8 @@ from unperturb.model.machine import Map, Replayed
 from unperturb.train.processes import Processes
 
 KEEPING = 14
-"""To keep momenta of others and the running average takes the first of several processes as long, a number, as so many
-rows of a matrix."""
+"""The first of several processes keeps momenta of others and the running average besides: for each number of a matrix
+that takes as long as so many of its rows take to orthogonalise."""
 
 
 def is_inner(name: str, parameter: Tensor) -> bool:
@@ -34,7 +34,7 @@ def is_inner(name: str, parameter: Tensor) -> bool:
 
 
 class Optimizer:
-    """Updates the parameters of a network in place, given their gradients.
+    """Updates the parameters of a network, given their gradients; on a processor kernels have other memory then.
 
     Parameters
     ----------
@@ -146,8 +146,8 @@ class Optimizer:
     def _makers(self, groups: list[list[int]], world_size: int) -> list[int]:
         """Return which process moves the kernels of each group, so that all are done at about the same time.
 
-        A matrix takes as many operations as it has numbers, times its rows. The first process keeps besides what a
-        checkpoint holds.
+        A matrix takes as many operations as it has numbers, times its rows. The first process keeps momenta and the
+        running average besides.
         """
         busy = [KEEPING * sum(parameter.numel() for parameter in self.parameters), *[0] * (world_size - 1)]
         makers = []

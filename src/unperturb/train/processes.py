@@ -6,7 +6,7 @@
 
 A batch is shared out, not multiplied. On processors items, and all that is random about them, are those of one process,
 and so is the loss, up to the order in which numbers are added; on GPUs every process draws a part of its own. All
-processes hold the same weights and make the same updates; the first of them alone writes files. Where one is lost, the
+processes hold the same weights, of which each moves some; the first of them alone writes files. Where one is lost, the
 others stop before they change anything.
 """
 
@@ -153,7 +153,7 @@ class Processes:
         ----------
         made
             What all processes have of the same shapes, in the same order; only what this one has made is looked at.
-            What is returned is theirs, and stays until something is exchanged again, by all.
+            What is returned is theirs, and stays until something has been exchanged again, by all.
         makers
             Of each the number of the process that has made it.
 

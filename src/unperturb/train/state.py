@@ -3,7 +3,7 @@
 import copy
 import json
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,9 +31,8 @@ class FitState:
     settings
         What was asked for.
     denoiser
-        The weights that are trained.
-    average
-        Their running average, as far as it has followed them; `averaged` lets it.
+        The weights that are trained. A step may give them other memory: what is held of their tensors may stay as it
+        was.
     optimizer
         With its moments.
     step
@@ -42,31 +41,33 @@ class FitState:
         Spent on them.
     precision
         What the run computes in, once its first step has settled it; a run that is taken up again stays with it.
-    behind
-        The share of the way to the weights that the average has still to go.
     """
 
     settings: FitSettings
     denoiser: Denoiser
-    average: Denoiser
+    _average: Denoiser
     optimizer: Optimizer | Gains
     step: int = 0
     seconds: float = 0.0
     precision: str = ""
-    behind: float = 0.0
+    _behind: float = field(default=0.0, init=False)
 
     @property
     def averaged(self) -> Denoiser:
-        """The running average of the weights."""
+        """The running average of the weights, as they are now."""
         self.follow()
-        return self.average
+        return self._average
+
+    def fall_behind(self, pace: float) -> None:
+        """Let the average have such a share of the way to the weights still to go, until it is asked for or follows."""
+        self._behind = pace
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Let the average follow the weights, if it has not yet."""
-        if self.behind:
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.denoiser.parameters()), self.behind)
-            self.behind = 0.0
+        """Let the average go the way to the weights that it has still to go."""
+        if self._behind:
+            torch._foreach_lerp_(list(self._average.parameters()), list(self.denoiser.parameters()), self._behind)
+            self._behind = 0.0
 
     @classmethod
     def start(

@@ -176,6 +176,7 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
     model is tuned to one recording, in minutes.
     """
     from unperturb.app.training import run_training
+    from unperturb.data.stretches import are_signals
     from unperturb.errors import UsageError
     from unperturb.model.machine import choose_device, keep_freed_memory
     from unperturb.model.spec import parse
@@ -186,9 +187,9 @@ def fit(data: tuple[Path, ...], output: Path, device: str, precision: str, as_js
     given = {name for name in options if source(name) is not ParameterSource.DEFAULT}
     chosen = choose_device(device)
     with processes(chosen) as team, progress_line("training", silent=not team.leads) as show:
-        if team.leads and options["perturb"]:
-            warn_of_grey_levels(parse(options["perturb"]))
         try:
+            if team.leads and options["perturb"] and not (options["noisy"] or are_signals(data)):
+                warn_of_grey_levels(parse(options["perturb"]))
             summary = run_training(data, output, chosen, precision, options, given, show, team)
         except UsageError:  # all processes say it; once is enough
             if team.leads:
