@@ -315,19 +315,8 @@ def test_noise_that_drowns_everything_is_taken_for_grey_levels(run, model, tmp_p
     assert code == 0, err
     assert err.count("255 grey levels") == len(told)
     np.save(tmp_path / "s.npy", np.random.default_rng(0).normal(size=4000).astype(np.float32))
-    signal = [
-        "--network",
-        "tiny",
-        "--steps",
-        "1",
-        "--batch",
-        "1",
-        "--patch-size",
-        "64",
-        "-o",
-        tmp_path / "s.safetensors",
-    ]
-    code, _, err = run("fit", tmp_path / "s.npy", *signal, "--perturb", "gaussian:sigma=5")
+    signal = ["--network", "tiny", "--steps", "1", "--batch", "1", "--patch-size", "64", "-o"]
+    code, _, err = run("fit", tmp_path / "s.npy", "--perturb", "gaussian:sigma=5", *signal, tmp_path / "s.safetensors")
     assert code == 0, err
     assert "255 grey levels" not in err
 

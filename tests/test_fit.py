@@ -192,26 +192,16 @@ def test_progress_says_what_was_done():
     assert run(state) == [], "a run that has ended goes on no further"
 
 
-def test_an_average_that_is_held_follows_at_every_step():
-    """Break: only when it is asked for."""
-    state = FitState.start(LINE)
-    held = state.averaged
-    for progress in fit(state, on_a_line, precision="float32", threads=1):
-        if progress.step == 3:
-            break
-    values = {key: value.clone() for key, value in held.state_dict().items()}
-    assert_same(state.averaged.state_dict(), values)
-
-
 def test_the_average_follows_as_it_says():
-    """Break: the average keeps its start. It moves by 1 − min(average, (k+1)/(k+10)) in step k."""
+    """By 1 − min(average, (k+1)/(k+10)) in step k. Breaks: it keeps its start; it follows when it is asked for."""
     state = FitState.start(LINE)
+    average = state.averaged
     expected = {key: value.clone().double() for key, value in state.denoiser.state_dict().items()}
     for progress in fit(state, on_a_line, precision="float32", threads=1):
         share = 1 - min(0.9, progress.step / (progress.step + 9))
         for key, value in state.denoiser.state_dict().items():
             expected[key] += share * (value.double() - expected[key])
-    for key, value in state.averaged.state_dict().items():
+    for key, value in average.state_dict().items():
         torch.testing.assert_close(value.double(), expected[key], rtol=1e-4, atol=1e-6)
 
 

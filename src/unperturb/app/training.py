@@ -18,7 +18,7 @@ from unperturb.errors import FileError, UsageError
 from unperturb.infer.calibrate import calibrate, trials
 from unperturb.infer.interval import with_calibration
 from unperturb.model.checkpoint import load, save_model
-from unperturb.model.level import Range
+from unperturb.model.level import highest
 from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.model.perturbation import Choice, Composition, Perturbation
 from unperturb.model.spec import parse
@@ -175,8 +175,7 @@ def _highest(perturbation: Perturbation) -> float:
         return max(map(_highest, perturbation.parts))
     if isinstance(perturbation, Composition):
         return math.hypot(*map(_highest, perturbation.parts))
-    sigma = getattr(perturbation, "sigma", 1.0)
-    return float(sigma.high if isinstance(sigma, Range) else sigma)
+    return highest(getattr(perturbation, "sigma", 1.0))
 
 
 def _left_open(options: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

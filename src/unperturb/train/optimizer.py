@@ -83,8 +83,7 @@ class Optimizer:
         """
         processes = processes or Processes()
         groups = self._groups(at_once=self.parameters[0].device.type != "cpu")
-        inner = [group for group in groups if self.inner[group[0]]]
-        momenta, values = self._moved(inner, gradients, rate, run, processes)
+        momenta, values = self._moved(groups, gradients, rate, run, processes)
         self.steps += 1
         for index, momentum in momenta.items():
             self.first[index] = momentum
@@ -97,13 +96,14 @@ class Optimizer:
         list(run(adam, [index for index, inside in enumerate(self.inner) if not inside]))
 
     def _groups(self, *, at_once: bool) -> list[list[int]]:
-        """Return what is updated together, the largest first: each by itself, or at once the kernels of one shape.
+        """Return which kernels are moved together, the largest first: each by itself, or at once those of one shape.
 
         A GPU's time goes by calls; a processor's threads each take one.
         """
         groups: dict[Any, list[int]] = {}
         for index, parameter in enumerate(self.parameters):
-            groups.setdefault(parameter.shape if at_once and self.inner[index] else index, []).append(index)
+            if self.inner[index]:
+                groups.setdefault(parameter.shape if at_once else index, []).append(index)
         return sorted(groups.values(), key=lambda group: -self.parameters[group[0]].numel())
 
     def _moved(
