@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def test_what_cannot_be_shared_out_is_refused():
 
 def test_one_alone_keeps_what_it_has(monkeypatch):
     tensors = [torch.ones(2), torch.zeros(3)]
-    loss, same = Processes().add(0.5, [tensors])
-    assert loss == 0.5
+    loss, norm, same = Processes().add(0.5, [tensors])
+    assert (loss, norm) == (0.5, pytest.approx(2**0.5))
     assert all(one is other for one, other in zip(tensors, same, strict=True))
     assert Processes().threads is None
     assert Processes().agreed(3, torch.device("cpu")) == 3
@@ -105,54 +106,74 @@ def test_all_processes_know_when_they_are_not_alike(tmp_path):
 
 TELLING = """
 import sys, time, torch
+from functools import partial
 from pathlib import Path
-from unperturb.train import boards
+from unperturb.train import boards, meeting
+from unperturb.train import processes as processes_module
 from unperturb.train.processes import processes
 
 folder, way = Path(sys.argv[1]), sys.argv[2]
-boards.SHARED = folder / "memory"
+boards.SHARED = processes_module.SHARED = Path(sys.argv[3])
+done = []
+
+def make(size, number, out):
+    done.append((size, number))
+    time.sleep(0.05)  # the other finds what is left
+    return [torch.add(torch.full((size, 2) if number == 0 else (size,), 1.0), size, out=out[0])]
+
 with processes(torch.device("cpu")) as team:
-    if way == "full" and team.rank == 1:
+    if way == "full" and team.rank == 0:
         boards.os.posix_fallocate = lambda *_: (_ for _ in ()).throw(OSError("no space left"))
     if way == "apart" and team.rank == 1:
         here = boards._is_here
         boards._is_here = lambda name, size: here(f"{name} elsewhere", size)
+    if way == "unheard" and team.rank == 1:
+        meeting._reached = lambda _: None
     if way == "two machines":
         object.__setattr__(team, "local_world_size", 1)
     told = []
     for size in (3, 50, 7, 50):  # boards are made anew where they are too small
         mine = [torch.full((size, 2), 1.0 + team.rank), torch.arange(size, dtype=torch.float32) * 10**team.rank]
-        loss, sums = team.add(0.25 + team.rank, [[part.clone() for part in mine]])
+        loss, norm, sums = team.add(0.25 + team.rank, [[part.clone() for part in mine]], largest=size)
         time.sleep(0.2 * team.rank)  # one is late, the other waits
-        made = team.exchanged([*mine, torch.full((2,), float(team.rank))], [1, 0, 1])
+        made = team.made([[part] for part in mine], partial(make, size), map)
         time.sleep(0.2 * (team.rank == 0))  # the other goes on meanwhile
-        told.append([loss, *(part.tolist() for part in (*sums, *made))])
+        told.append([loss, norm, *(part.tolist() for part in (*sums, *(part for some in made for part in some)))])
         team.add(0.0, [[torch.full((3 * size,), -1.0)]])
-    used = bool(team.sums._sets[0]) and bool(team.values._sets[0])
-    torch.save((told, used, [file.name for file in boards.SHARED.glob("*")]), folder / f"{team.rank}.pt")
+    used = all(boards._two and len(boards._two[0]) for boards in (team.sums, team.values))
+    torch.save((told, used, done, [file.name for file in boards.SHARED.glob("*")]), folder / f"{team.rank}.pt")
 """
 
 
 @pytest.mark.parametrize(
-    ("way", "shared"), [("memory", True), ("full", False), ("apart", False), ("two machines", False)]
+    ("way", "shared"),
+    [("memory", True), ("full", False), ("apart", False), ("unheard", False), ("two machines", False)],
 )
 def test_processes_tell_each_other_the_same_whichever_way(way, shared, tmp_path):
     """Breaks: one set of boards; none anew; own numbers alone; read at once; nobody asks others; files left behind."""
-    (tmp_path / "memory").mkdir()
     script = tmp_path / "tell.py"
     script.write_text(TELLING)
-    subprocess.run([*TWO, str(script), str(tmp_path), way], capture_output=True, timeout=120, check=True)
+    with tempfile.TemporaryDirectory() as memory:  # the path of a socket is to be short
+        run = [*TWO, str(script), str(tmp_path), way, memory]
+        subprocess.run(run, capture_output=True, timeout=120, check=True)
     wanted = []
     for size in (3, 50, 7, 50):
         places = torch.arange(size, dtype=torch.float32)
         sums = [torch.full((size, 2), 3.0), places * 11]
-        made = [torch.full((size, 2), 2.0), places, torch.ones(2)]
-        wanted.append([1.5, *(part.tolist() for part in (*sums, *made))])
+        norm = float(torch.cat([part.flatten() for part in sums]).norm())
+        scale = min(1.0, size / norm)
+        made = [torch.full((size, 2), 1.0 + size), torch.full((size,), 1.0 + size)]
+        wanted.append([1.5, norm, *((scale * part).tolist() for part in sums), *(part.tolist() for part in made)])
+    done = []
     for rank in (0, 1):
-        told, used, files = torch.load(tmp_path / f"{rank}.pt")
-        assert told == wanted
+        told, used, mine, files = torch.load(tmp_path / f"{rank}.pt")
+        for ours, theirs in zip(told, wanted, strict=True):
+            for one, other in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(torch.tensor(one), torch.tensor(other))
         assert used == shared
         assert not files
+        done.append(mine)
+    assert len(done[0] + done[1]) == (8 if shared else 16), "each piece once"
 
 
 def test_two_processes_learn_as_one_does(pictures, tmp_path):

@@ -1,10 +1,10 @@
-"""Boards that processes of one machine read each other's numbers from: memory that all of them have in common.
+"""Boards that processes of one machine write on and read from: memory that all of them have in common.
 
 Sockets take more than twice as long: four million gradients of two processes were added up in 24 ms by gloo, in 10
-this way, where a step of four crops takes 190. It takes a hundred megabytes for these, and for as many weights.
+this way, where a step of four crops takes 190.
 
-Each process writes on its own board, all hear from each other once (a sum, a barrier), and read; what they read they
-may keep in use until they have heard from each other again, as weights are kept. There are two sets of boards, taken by
+Each process writes at places of its own, all hear from each other (`unperturb.train.meeting`), and read; what they read
+they may keep in use until they have heard from each other again, as weights are kept. There are two boards, taken by
 turns: who writes on the first again has been heard from on the second, and so have all others, who were done with the
 first.
 """
@@ -22,46 +22,36 @@ SHARED = Path("/dev/shm")
 
 
 class Boards:
-    """Both sets, made when they are first asked for, and anew where they are too small."""
+    """Both of them, made when they are first asked for, and anew where they are too small."""
 
     def __init__(self) -> None:
-        self._sets: list[list[Tensor]] = [[], []]
-        self._turns = 0
+        self._two = [torch.empty(0), torch.empty(0)]
         self._possible = True
-        self._total = torch.empty(0)
+        self.turns = 0
 
-    def turn(self, size: int, world_size: int) -> list[Tensor] | None:
-        """Return one board for each process. What is read there stays until all have written in the next turn.
+    def turn(self, size: int, world_size: int) -> Tensor | None:
+        """Return the next one. What is written there stays until all have heard from each other in the next turn.
 
         All processes take their turns together. None, for all of them, where there is no memory to share.
 
         Parameters
         ----------
         size
-            How many numbers of float32 each has to hold; for all processes the same.
+            How many numbers of float32 it has to hold; for all processes the same.
         world_size
             How many processes there are.
         """
         if not self._possible:
             return None
-        self._turns += 1
-        place = self._turns % 2
-        if not self._sets[place] or len(self._sets[place][0]) < size:
+        self.turns += 1
+        place = self.turns % 2
+        if len(self._two[place]) < size:
             made = _made(size, world_size)
             if made is None:
-                self._possible, self._sets = False, [[], []]
+                self._possible, self._two = False, []
                 return None
-            self._sets[place] = made
-        return [board[:size] for board in self._sets[place]]
-
-    def sum(self, boards: list[Tensor]) -> Tensor:
-        """Return the sum of boards as `summed` has it, so that all processes have the same, bit for bit.
-
-        Memory for it is taken once: to have so much anew costs as long as to add.
-        """
-        if len(self._total) != len(boards[0]):
-            self._total = torch.empty_like(boards[0])
-        return summed(boards, out=self._total)
+            self._two[place] = made
+        return self._two[place][:size]
 
 
 def summed(parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
@@ -75,19 +65,18 @@ def summed(parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
     return torch.add(summed(parts[0::2]), summed(parts[1::2]), out=out)
 
 
-def _made(size: int, world_size: int) -> list[Tensor] | None:
-    """Return new boards; their files are gone by then, and the memory goes with the last process that has it."""
-    mine = _reserved(size * torch.float32.itemsize)
-    names: list[str | None] = [None] * world_size
-    seen: list[bool | None] = [None] * world_size
+def _made(size: int, world_size: int) -> Tensor | None:
+    """Return new memory; its file is gone by then, and it goes with the last process that has it."""
+    n_bytes = size * torch.float32.itemsize
+    mine = _reserved(n_bytes) if distributed.get_rank() == 0 else None
+    told, seen = [mine], [False] * world_size
     try:
-        distributed.all_gather_object(names, mine)
-        here = [name for name in names if name is not None and _is_here(name, size * torch.float32.itemsize)]
-        distributed.all_gather_object(seen, len(here) == world_size)
-        if not all(seen):
+        distributed.broadcast_object_list(told, 0)
+        distributed.all_gather_object(seen, told[0] is not None and _is_here(told[0], n_bytes))
+        if told[0] is None or not all(seen):
             return None
-        found = [torch.from_file(name, shared=True, size=size, dtype=torch.float32) for name in here]
-        distributed.barrier()  # before the files go
+        found = torch.from_file(told[0], shared=True, size=size, dtype=torch.float32)
+        distributed.barrier()  # before the file goes
     finally:
         if mine is not None:
             Path(mine).unlink(missing_ok=True)

@@ -105,8 +105,7 @@ def fit(
     with workers(device, threads or processes.threads) as run:
         while state.step < state.settings.steps:
             begin = time.perf_counter()
-            loss, gradients = _gradients(state, draw, learn, run, fill, processes)
-            size = _clip(gradients, state.settings.clip)
+            loss, size, gradients = _gradients(state, draw, learn, run, fill, processes)
             if not math.isfinite(size):
                 raise TrainingError(
                     f"the gradient in step {state.step + 1} is not finite; training stopped with the weights of the "
@@ -138,8 +137,8 @@ def _settle_precision(state: FitState, precision: str, device: torch.device, pro
 
 def _gradients(
     state: FitState, draw: Draw | Together | NoisyDraw, learn: "_Learning", run: Map, fill: Fill, processes: Processes
-) -> tuple[float, list[Tensor]]:
-    """Return the mean loss over the batch of the coming step, and its gradients."""
+) -> tuple[float, float, list[Tensor]]:
+    """Return the mean loss over the batch of the coming step, the norm of its gradients, and these, clipped."""
     settings = state.settings
     device = state.optimizer.parameters[0].device
     share = settings.share if device.type == "cpu" else settings.batch
@@ -155,7 +154,7 @@ def _gradients(
         return float(losses.sum() / settings.batch), tuple(gradients)
 
     losses, gradients = zip(*run(work, range(len(parts))), strict=True)
-    return processes.add(math.fsum(losses), gradients)
+    return processes.add(math.fsum(losses), gradients, settings.clip)
 
 
 class _Learning:
@@ -220,14 +219,6 @@ def _check_finite(loss: Tensor, step: int, items: range) -> None:
             f"the loss of item {item} in step {step + 1} is not finite; training stopped with the weights of the step "
             "before. A smaller learning rate is the usual mend, if the data holds no values that are not finite"
         )
-
-
-def _clip(gradients: list[Tensor], largest: float) -> float:
-    """Scale gradients in place so that their joint norm is at most `largest`; return the norm before."""
-    norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
-    if norm > largest:  # seldom; to scale by one takes as long as to find the norm
-        torch._foreach_mul_(gradients, largest / norm)
-    return norm
 
 
 def _pace(state: FitState) -> float:

@@ -13,7 +13,7 @@ torch has an optimizer of that name, for matrices alone and in bfloat16, which a
 slowly.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,10 +22,6 @@ from torch import Tensor, nn
 from unperturb.model.layout import lying, standing
 from unperturb.model.machine import Map, Replayed
 from unperturb.train.processes import Processes
-
-KEEPING = 14
-"""The first of several processes keeps momenta of others and the running average besides: for each number of a matrix
-that takes as long as so many of its rows take to orthogonalise."""
 
 
 def is_inner(name: str, parameter: Tensor) -> bool:
@@ -83,11 +79,11 @@ class Optimizer:
         """
         processes = processes or Processes()
         groups = self._groups(at_once=self.parameters[0].device.type != "cpu")
-        momenta, values = self._moved(groups, gradients, rate, run, processes)
+        moved = self._moved(groups, gradients, rate, run, processes)
         self.steps += 1
-        for index, momentum in momenta.items():
+        for index, momentum, _ in moved:
             self.first[index] = momentum
-        _take([self.parameters[index] for index in values], list(values.values()))
+        _take([self.parameters[index] for index, _, _ in moved], [value for _, _, value in moved])
 
         def adam(index: int) -> None:
             with torch.no_grad():  # threads have a mode of their own
@@ -108,55 +104,47 @@ class Optimizer:
 
     def _moved(
         self, groups: list[list[int]], gradients: list[Tensor], rate: float, run: Map, processes: Processes
-    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Return momenta and values that kernels come to have: values of all, of momenta what is of use here."""
-        makers = self._makers(groups, processes.world_size)
-        momenta: dict[int, Tensor] = {}
+    ) -> list[tuple[int, Tensor, Tensor]]:
+        """Return kernels, by their index, with the momentum and the value that each comes to have."""
 
-        def move(number: int) -> list[Tensor]:
+        def move(number: int, out: Sequence[Tensor | None]) -> list[Tensor]:
             group = groups[number]
-            mine = makers[number] == processes.rank
             with torch.no_grad():
-                if mine or processes.leads:  # those of others are of use to nobody but it, for checkpoints
-                    for index in group:
-                        momenta[index] = torch.add(gradients[index], self.first[index], alpha=self.momentum)
-                if not mine:
-                    return [self.parameters[index] for index in group]
-                return self._along(group, gradients, momenta, rate)
+                momenta = [
+                    torch.add(gradients[index], self.first[index], alpha=self.momentum, out=place)
+                    for index, place in zip(group, out, strict=False)
+                ]
+                return momenta + self._along(group, gradients, momenta, rate, out[len(group) :])
 
-        made = [value for values in run(move, range(len(groups))) for value in values]
-        which = [maker for maker, group in zip(makers, groups, strict=True) for _ in group]
-        told = processes.exchanged(made, which)
-        return momenta, dict(zip((index for group in groups for index in group), told, strict=True))
+        kernels = [[self.parameters[index] for index in group] for group in groups]
+        made = processes.made([some + some for some in kernels], move, run)
+        return [
+            moved
+            for group, found in zip(groups, made, strict=True)
+            for moved in zip(group, found[: len(group)], found[len(group) :], strict=True)
+        ]
 
     def _along(
-        self, group: list[int], gradients: list[Tensor], momenta: dict[int, Tensor], rate: float
+        self,
+        group: list[int],
+        gradients: list[Tensor],
+        momenta: list[Tensor],
+        rate: float,
+        out: Sequence[Tensor | None],
     ) -> list[Tensor]:
         """Return values of kernels of one shape after a step along their orthogonalised momenta."""
-        wanted = [lying(torch.add(gradients[index], momenta[index], alpha=self.momentum)).flatten(1) for index in group]
+        wanted = [
+            lying(torch.add(gradients[index], momentum, alpha=self.momentum)).flatten(1)
+            for index, momentum in zip(group, momenta, strict=True)
+        ]
         directions = self._orthogonalised(torch.stack(wanted)) if len(group) > 1 else [self._orthogonalised(*wanted)]
         rows, columns = wanted[0].shape
         scale = -rate * self.inner_scale * max(1.0, rows / columns) ** 0.5
         kernels = [self.parameters[index] for index in group]
         return [
-            torch.add(kernel, standing(direction, kernel), alpha=scale)
-            for kernel, direction in zip(kernels, directions, strict=True)
+            torch.add(kernel, standing(direction, kernel), alpha=scale, out=place)
+            for kernel, direction, place in zip(kernels, directions, out, strict=True)
         ]
-
-    def _makers(self, groups: list[list[int]], world_size: int) -> list[int]:
-        """Return which process moves the kernels of each group, so that all are done at about the same time.
-
-        A matrix takes as many operations as it has numbers, times its rows. The first process keeps momenta and the
-        running average besides.
-        """
-        busy = [KEEPING * sum(parameter.numel() for parameter in self.parameters), *[0] * (world_size - 1)]
-        makers = []
-        for group in groups:
-            makers.append(busy.index(min(busy)))
-            for index in group:
-                sides = lying(self.parameters[index]).flatten(1).shape
-                busy[makers[-1]] += min(sides) * self.parameters[index].numel()
-        return makers
 
     def _adam(self, index: int, gradient: Tensor, rate: float) -> None:
         first, second, (beta, gamma) = self.first[index], self.second[index], self.betas

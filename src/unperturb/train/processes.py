@@ -10,21 +10,25 @@ processes hold the same weights, of which each moves some; the first of them alo
 others stop before they change anything.
 """
 
+import math
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from unperturb.errors import ProcessLostError, TrainingError, UsageError
 from unperturb.model.layout import lying, standing
-from unperturb.model.machine import cores
-from unperturb.train.boards import Boards, summed
+from unperturb.model.machine import Map, cores
+from unperturb.train.boards import SHARED, Boards, summed
+from unperturb.train.meeting import Meeting
 
 PATIENCE = timedelta(hours=6)
 """For how long others are waited for; where one ends, that is known at once."""
@@ -49,8 +53,9 @@ class Processes:
         The same among those on this machine.
     stop
         Is asked for when the launcher says so.
-    sums, values
-        What they add up gradients by, and exchange values by, where all are on one machine and train on processors.
+    sums, values, met
+        What they add up gradients by, keep values on, and hear from each other by, where all are on one machine and
+        train on processors.
     """
 
     rank: int = 0
@@ -60,6 +65,7 @@ class Processes:
     stop: Stop = field(default_factory=Stop)
     sums: Boards = field(default_factory=Boards)
     values: Boards = field(default_factory=Boards)
+    met: list[Meeting | None] = field(default_factory=list)
 
     @property
     def leads(self) -> bool:
@@ -110,8 +116,10 @@ class Processes:
             raise UsageError(f"on GPUs a batch of {batch} has to be a multiple of the {self.world_size} processes")
         return batch // self.world_size
 
-    def add(self, loss: float, parts: Sequence[Sequence[Tensor]]) -> tuple[float, list[Tensor]]:
-        """Return the sums of losses over all processes, and of tensors over all parts of a batch.
+    def add(
+        self, loss: float, parts: Sequence[Sequence[Tensor]], largest: float = math.inf
+    ) -> tuple[float, float, list[Tensor]]:
+        """Return sums over all processes and all parts of a batch: of losses, and of tensors, and the norm of these.
 
         Parameters
         ----------
@@ -120,6 +128,9 @@ class Processes:
         parts
             For each part that it has learned from, tensors of the same shapes. Their sums stay until this is asked for
             again.
+        largest
+            To which norm, of all of them together, sums are scaled where they have a larger one; what is returned is
+            the one before.
 
         Raises
         ------
@@ -127,72 +138,99 @@ class Processes:
             Where another has ended, or this one is to.
         """
         if self.world_size == 1:
-            return loss, [summed(found) for found in zip(*parts, strict=True)]
+            return loss, *_clipped([summed(found) for found in zip(*parts, strict=True)], largest)
         if self.stop.asked:
             raise ProcessLostError("this process was told to end")
         tensors = parts[0]
-        total = torch.tensor([loss], dtype=torch.float64, device=tensors[0].device)
+        size = sum(tensor.numel() for tensor in tensors)
         with _together():
-            boards = self._boards(self.sums, sum(tensor.numel() for tensor in tensors), tensors)
-            if boards is None:
-                flat = _in_a_row([summed(found) for found in zip(*parts, strict=True)])
-                distributed.all_reduce(flat)
-            else:
-                for place, found in zip(_parts(boards[self.rank], tensors), zip(*parts, strict=True), strict=True):
-                    summed(found, out=place)
+            board = self._board(self.sums, size * (self.world_size + 1), tensors)
+            if board is not None:
+                return self._added(loss, parts, largest, [_parts(each, tensors) for each in torch.split(board, size)])
+            flat = _in_a_row([summed(found) for found in zip(*parts, strict=True)])
+            total = torch.tensor([loss], dtype=torch.float64, device=flat.device)
+            distributed.all_reduce(flat)
             distributed.all_reduce(total)
             loss = float(total)  # what goes wrong on a GPU shows here at the latest
-        if boards is not None:
-            flat = self.sums.sum(boards)
-        return loss, _parts(flat, tensors)
+        return loss, *_clipped(_parts(flat, tensors), largest)
 
-    def exchanged(self, made: Sequence[Tensor], makers: Sequence[int]) -> list[Tensor]:
-        """Return tensors of which each was made by one of the processes.
+    def _added(
+        self, loss: float, parts: Sequence[Sequence[Tensor]], largest: float, places: list[list[Tensor]]
+    ) -> tuple[float, float, list[Tensor]]:
+        """Do it where all can read: each adds up its own parts, then all parts of some of the tensors."""
+        *theirs, sums = places
+        for place, found in zip(theirs[self.rank], zip(*parts, strict=True), strict=True):
+            summed(found, out=place)
+        loss = math.fsum(self._hear(loss)[:, 0])
+        mine = _shares([tensor.numel() for tensor in sums], self.world_size)[self.rank]
+        norms = np.zeros(len(sums))
+        for number in mine:
+            summed([found[number] for found in theirs], out=sums[number])
+        some = [sums[number] for number in mine]
+        norms[mine] = [float(norm) for norm in torch._foreach_norm(some)] if some else []
+        norm = _joint_norm(torch.from_numpy(self._hear(*norms).sum(0)).float())
+        if norm > largest:  # seldom; to scale by one takes as long as to find the norm
+            torch._foreach_mul_(some, largest / norm)
+            self._hear()
+        return loss, norm, sums
+
+    def made(
+        self, like: Sequence[Sequence[Tensor]], make: Callable[[int, Sequence[Tensor | None]], list[Tensor]], run: Map
+    ) -> list[list[Tensor]]:
+        """Return what several pieces of work make; on one machine each is done once, by whoever comes first.
+
+        Two that come to a piece at the same moment both do it, and write the same.
 
         Parameters
         ----------
-        made
-            What all processes have of the same shapes, in the same order; only what this one has made is looked at.
-            What is returned is theirs, and stays until something has been exchanged again, by all.
-        makers
-            Of each the number of the process that has made it.
+        like
+            For each piece tensors of the shapes of those that it makes, and in their layout.
+        make
+            ``make(number, out)`` does a piece; results are written where there is an `out`. They are the same, bit for
+            bit, whoever does it; the others have them until something was made again, by all.
+        run
+            How the pieces are gone through.
 
         Raises
         ------
         ProcessLostError
             Where another has ended.
         """
-        if self.world_size == 1:
-            return list(made)
-        theirs = [
-            [tensor for tensor, maker in zip(made, makers, strict=True) if maker == rank]
-            for rank in range(self.world_size)
-        ]
-        sizes = [sum(tensor.numel() for tensor in some) for some in theirs]
+        flat = [tensor for some in like for tensor in some]
+        size = sum(tensor.numel() for tensor in flat)
         with _together():
-            boards = self._boards(self.values, max(sizes), made)
-            if boards is None:
-                told = [_in_a_row(some) if some else torch.empty(0) for some in theirs]
-                for rank, flat in enumerate(told):
-                    if len(flat):
-                        distributed.broadcast(flat, rank)  # gloo's own gathering takes three times as long
-            else:
-                for place, tensor in zip(_parts(boards[self.rank], theirs[self.rank]), theirs[self.rank], strict=True):
-                    place.copy_(tensor)
-                distributed.barrier()
-                told = [board[:size] for board, size in zip(boards, sizes, strict=True)]
-            if made[0].is_cuda:
-                torch.cuda.synchronize(made[0].device)  # what goes wrong on a GPU shows here at the latest
-        found = [iter(_parts(flat, some)) for flat, some in zip(told, theirs, strict=True)]
-        return [next(found[maker]) for maker in makers]
+            board = None if self.world_size == 1 else self._board(self.values, size + len(like), flat)
+        if board is None:
+            return list(run(lambda number: make(number, [None] * len(like[number])), range(len(like))))
+        turn = float(self.values.turns)
+        all_places = iter(_parts(board, flat))
+        places = [[next(all_places) for _ in some] for some in like]
+        begun = board[size:].numpy()
 
-    def _boards(self, boards: Boards, size: int, tensors: Sequence[Tensor]) -> list[Tensor] | None:
-        """Return boards to tell each other by, or None where that has to go another way."""
+        def once(number: int) -> None:
+            if begun[number] != turn:
+                begun[number] = turn
+                make(number, places[number])
+
+        list(run(once, range(len(like))))
+        with _together():
+            self._hear()
+        return places
+
+    def _board(self, boards: Boards, size: int, tensors: Sequence[Tensor]) -> Tensor | None:
+        """Return a board that all write on, or None where they have to tell each other in another way."""
         if self.local_world_size != self.world_size or any(
             tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors
         ):
             return None
-        return boards.turn(size, self.world_size)
+        if not self.met:
+            self.met.append(Meeting.of(self.rank, self.world_size, SHARED))
+        return None if self.met[0] is None else boards.turn(size, self.world_size)
+
+    def _hear(self, *numbers: float) -> NDArray[np.float64]:
+        meeting = self.met[0]
+        assert meeting is not None
+        return meeting.hear(*numbers)
 
     def agreed(self, value: int, device: torch.device) -> int:
         """Return the value of the first process."""
@@ -225,6 +263,25 @@ class Processes:
         if self.world_size > 1:
             with _together():
                 distributed.barrier()
+
+
+def _clipped(tensors: list[Tensor], largest: float) -> tuple[float, list[Tensor]]:
+    """Return the joint norm of tensors, and these, scaled in place so that it is at most `largest`."""
+    norm = _joint_norm(torch.stack(torch._foreach_norm(tensors)))
+    if norm > largest:
+        torch._foreach_mul_(tensors, largest / norm)
+    return norm, tensors
+
+
+def _joint_norm(norms: Tensor) -> float:
+    return float(norms.norm())
+
+
+def _shares(sizes: Sequence[int], world_size: int) -> list[list[int]]:
+    """Return which of some tensors each process takes, about equally many numbers."""
+    ends = np.cumsum(sizes) - np.array(sizes) / 2
+    takers = (ends / sum(sizes) * world_size).astype(int)
+    return [np.flatnonzero(takers == rank).tolist() for rank in range(world_size)]
 
 
 def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
@@ -265,6 +322,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
         yield found
     finally:
         signal.signal(signal.SIGTERM, before)
+        for meeting in filter(None, found.met):
+            meeting.close()
         distributed.destroy_process_group()
 
 
@@ -276,5 +335,5 @@ def _together() -> Iterator[Any]:
     """Say in one sentence what torch says of a lost connection in many."""
     try:
         yield
-    except (RuntimeError, distributed.DistError) as error:
+    except (RuntimeError, OSError, EOFError) as error:  # torch's own are of the first kind
         raise ProcessLostError("another process of this run has ended") from error
