@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.parity IMAGES… --test IMAGES… [--sigma 25] [--steps 6000] [--objectives sure,recorrupted]
+    python -m benchmarks.parity IMAGES… --test IMAGES… [--sigma 25] [--steps 6000] [--seed 0] [--objectives sure]
 
 A small network learns from scratch from crops of the same images, in gray. Supervised training sees new noise at every
 step; all others see the noise that each image has, once and for all, and no clean value; `noise2noise` two shots.
@@ -39,7 +39,7 @@ NETWORK = UNetSettings(widths=(32, 64), blocks=1)
 Crop = Callable[[np.random.Generator, int], NDArray[np.float32]]
 
 
-def learned(objective: str, clean: list[Array], sigma: float, steps: int) -> tuple[Denoiser, float]:
+def learned(objective: str, clean: list[Array], sigma: float, steps: int, seed: int = 0) -> tuple[Denoiser, float]:
     """Train from scratch, and return the model, and the seconds it took."""
     planes = tuple(plane[None] for plane in clean)
     sigmas = tuple(np.full_like(plane, sigma) for plane in planes)
@@ -57,7 +57,7 @@ def learned(objective: str, clean: list[Array], sigma: float, steps: int) -> tup
 
     settings = FitSettings(
         str(Gaussian(sigma)), NETWORK, steps=steps, batch=BATCH, share=4, rate=2e-3, warmup=20, decay=1, average=0.995,
-        patch_size=PATCH, objective=objective,
+        patch_size=PATCH, objective=objective, seed=seed,
     )  # fmt: skip
     state = FitState.start(settings)
     start = time.perf_counter()
@@ -85,10 +85,18 @@ def scored(denoiser: Denoiser, test: list[tuple[str, Array]], sigma: float) -> f
 @click.option("--test", multiple=True, required=True, type=click.Path(exists=True, path_type=Path), help="To score on.")
 @click.option("--sigma", default=25.0, show_default=True, help="Noise level, of 255.")
 @click.option("--steps", default=6000, show_default=True, help="Of each training.")
+@click.option("--seed", default=0, show_default=True, help="Of first weights, crops, and noise that is drawn.")
 @click.option("--limit", default=60, show_default=True, help="Images to learn from.")
 @click.option("--objectives", default=",".join(("squared", *NOISY)), show_default=True, help="Which.")
 def main(
-    images: tuple[Path, ...], test: tuple[Path, ...], sigma: float, steps: int, limit: int, objectives: str
+    images: tuple[Path, ...],
+    *,
+    test: tuple[Path, ...],
+    sigma: float,
+    steps: int,
+    seed: int,
+    limit: int,
+    objectives: str,
 ) -> None:
     """Train by every objective, and print one line each."""
     keep_freed_memory()
@@ -99,7 +107,7 @@ def main(
     click.echo("| --- | ---: | ---: | ---: |")
     supervised: float | None = None
     for objective in objectives.split(","):
-        denoiser, seconds = learned(objective, clean, sigma / 255, steps)
+        denoiser, seconds = learned(objective, clean, sigma / 255, steps, seed)
         score = scored(denoiser, others, sigma / 255)
         supervised = score if supervised is None else supervised
         click.echo(f"| {objective} | {score:.2f} | {score - supervised:+.2f} | {seconds:.0f} |")

@@ -3,10 +3,9 @@
 Sockets take more than twice as long: four million gradients of two processes were added up in 24 ms by gloo, in 10
 this way, where a step of four crops takes 190.
 
-Each process writes at places of its own, all hear from each other (`unperturb.train.meeting`), and read; what they read
-they may keep in use until they have heard from each other again, as weights are kept. There are two boards, taken by
-turns: who writes on the first again has been heard from on the second, and so have all others, who were done with the
-first.
+Each process writes at places of its own, all hear from each other (`unperturb.train.meeting`), and read. What is to
+stay while the next is being written, as weights are, lies on two boards that take turns: who writes on the first again
+has heard, about the second, from all others, and they were done with the first.
 """
 
 import os
@@ -22,15 +21,21 @@ SHARED = Path("/dev/shm")
 
 
 class Boards:
-    """Both of them, made when they are first asked for, and anew where they are too small."""
+    """One or several of them, made when they are first asked for, and anew where they are too small.
 
-    def __init__(self) -> None:
-        self._two = [torch.empty(0), torch.empty(0)]
+    Parameters
+    ----------
+    count
+        How many take turns.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._boards = [torch.empty(0)] * count
         self._possible = True
         self.turns = 0
 
     def turn(self, size: int, world_size: int) -> Tensor | None:
-        """Return the next one. What is written there stays until all have heard from each other in the next turn.
+        """Return the next one. What is written on it stays until its next turn.
 
         All processes take their turns together. None, for all of them, where there is no memory to share.
 
@@ -44,14 +49,14 @@ class Boards:
         if not self._possible:
             return None
         self.turns += 1
-        place = self.turns % 2
-        if len(self._two[place]) < size:
+        place = self.turns % len(self._boards)
+        if len(self._boards[place]) < size:
             made = _made(size, world_size)
             if made is None:
-                self._possible, self._two = False, []
+                self._possible, self._boards = False, []
                 return None
-            self._two[place] = made
-        return self._two[place][:size]
+            self._boards[place] = made
+        return self._boards[place][:size]
 
 
 def summed(parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:

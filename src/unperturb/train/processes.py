@@ -6,8 +6,8 @@
 
 A batch is shared out, not multiplied. On processors items, and all that is random about them, are those of one process,
 and so is the loss, up to the order in which numbers are added; on GPUs every process draws a part of its own. All
-processes hold the same weights, of which each moves some; the first of them alone writes files. Where one is lost, the
-others stop before they change anything.
+processes hold the same weights; on one machine's processors each moves some of them, elsewhere each moves all. The
+first alone writes files. Where one is lost, the others stop before they change anything.
 """
 
 import math
@@ -63,8 +63,8 @@ class Processes:
     local_rank: int = 0
     local_world_size: int = 1
     stop: Stop = field(default_factory=Stop)
-    sums: Boards = field(default_factory=Boards)
-    values: Boards = field(default_factory=Boards)
+    sums: Boards = field(default_factory=lambda: Boards(1))
+    values: Boards = field(default_factory=lambda: Boards(2))
     met: list[Meeting | None] = field(default_factory=list)
 
     @property
