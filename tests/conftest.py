@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from unperturb.app.cli import main
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import save_model
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
 
 

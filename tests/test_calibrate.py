@@ -52,8 +52,9 @@ from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import polynomial_levels
 from unperturb.infer.statistic import Statistic, region_mean, region_means, region_name
 from unperturb.infer.tiled import Compute
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import FORMAT, load, read_tensors, save_model, write_tensors
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.network import UNetSettings
 from unperturb.model.operators import half_colour

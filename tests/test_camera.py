@@ -20,8 +20,9 @@ from unperturb.infer.tiled import Compute
 from unperturb.model import camera as module
 from unperturb.model import isp
 from unperturb.model.camera import Camera, leaves_means
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
 from unperturb.model.operators import coarse
 from unperturb.model.spec import parse

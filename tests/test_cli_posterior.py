@@ -16,8 +16,9 @@ from unperturb.infer.interval import Drawing
 from unperturb.infer.observe import observe
 from unperturb.infer.places import surroundings
 from unperturb.infer.tiled import Compute
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load, save_model
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
 
 FEW = ("--sigma", "20", "-n", "3", "--steps", "2")

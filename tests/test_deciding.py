@@ -13,7 +13,8 @@ from unperturb.app import deciding, observing
 from unperturb.app.deciding import Decision, decide, decided, is_photograph
 from unperturb.app.diagnosing import diagnose_files
 from unperturb.data.recording import Recording, read, write
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNet, UNetSettings
 from unperturb.model.spec import parse
 

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from unperturb.errors import FileError, ModelError
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import FORMAT, bundled, load, read_tensors, save_model, write_tensors
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings, VectorNetSettings
 
 UNET, VECTOR = UNetSettings(channels=3, widths=(4, 8), blocks=1), VectorNetSettings(3, 8, 2)

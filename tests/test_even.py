@@ -5,7 +5,8 @@ import pytest
 
 from unperturb.infer.even import even
 from unperturb.infer.restore import restore
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
 
 

@@ -11,8 +11,9 @@ import torch
 from runs import COLOUR, IMAGES, LINE, assert_same, on_a_line, run, snapshot
 
 from unperturb.errors import ModelError, TrainingError, UsageError
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load
-from unperturb.model.denoiser import Card, Conditioned, Denoiser
+from unperturb.model.denoiser import Conditioned, Denoiser
 from unperturb.model.filling import filled
 from unperturb.model.network import UNetSettings, VectorNetSettings
 from unperturb.train.batches import batches

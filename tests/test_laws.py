@@ -26,8 +26,9 @@ from torch import Tensor
 from unperturb.data.patches import Preparation, open_patches
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import HALO, Compute
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import PRESETS, NetworkSettings, UNetSettings, VectorNetSettings
 from unperturb.model.spec import PERTURBATIONS, parse
 from unperturb.train.fit import fit

@@ -20,7 +20,8 @@ from unperturb.errors import ModelError, UsageError
 from unperturb.infer.posterior import blind_posterior
 from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Compute, Tiled
-from unperturb.model.denoiser import Card, Conditioned, Denoiser
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Conditioned, Denoiser
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.filling import filled
 from unperturb.model.given import BLIND, ELSEWHERE, ERRORS, ROUGH, Given, show

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from unperturb.data.missing import blanked, find_missing
 from unperturb.data.recording import Recording, read, write
 from unperturb.errors import FileError, TrainingError, UnperturbError, UsageError
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load, save_model
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
 
 SIZE = (14, 17)

@@ -19,8 +19,9 @@ from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
 from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Compute
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.linear import likelihood_of
 from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse

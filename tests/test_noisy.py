@@ -18,8 +18,9 @@ from unperturb.app.shots import Shots, read_shots
 from unperturb.errors import TrainingError, UsageError
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
 from unperturb.model.stabilise import Counting

@@ -8,7 +8,8 @@ from unperturb.errors import UsageError
 from unperturb.infer.observe import observe
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.tiled import Compute, Tiled
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
 
 PLAIN = Compute(device="cpu", precision="float32")

@@ -13,7 +13,8 @@ from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
 from unperturb.infer.sample import sample
 from unperturb.infer.tiled import Compute
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings, VectorNetSettings
 
 EXACTLY = Compute(device="cpu", precision="float32")

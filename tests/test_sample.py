@@ -29,8 +29,9 @@ from unperturb.infer.sample import (
     trajectory,
 )
 from unperturb.infer.tiled import Compute, Tiled
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.exact import GaussianMixture
 from unperturb.model.network import UNetSettings
 

@@ -22,8 +22,9 @@ from unperturb.errors import FileError, TrainingError
 from unperturb.infer.interval import calibrations
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import load, save_model
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
 

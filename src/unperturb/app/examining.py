@@ -24,7 +24,8 @@ from unperturb.infer.statistic import PIXEL
 from unperturb.infer.statistic import region_mean as region_mean_of
 from unperturb.infer.tiled import Tiled
 from unperturb.infer.uncertainty import Components, components, components_of_draws
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Denoiser
 
 Progress = Callable[[int, int], None]
 

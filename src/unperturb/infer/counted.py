@@ -23,7 +23,8 @@ from torch import Tensor
 
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.tiled import Tiled
-from unperturb.model.denoiser import Bound, Card, Denoise, Denoiser
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Bound, Denoise, Denoiser
 from unperturb.model.stabilise import Stabiliser, brightest
 
 READ = 0.5

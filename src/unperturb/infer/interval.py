@@ -34,7 +34,8 @@ from unperturb.errors import ModelError, UsageError
 from unperturb.infer.posterior import Posterior
 from unperturb.infer.sample import STEPS, sample
 from unperturb.infer.statistic import PIXEL, Statistic
-from unperturb.model.denoiser import Card, Denoiser, interpolated
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Denoiser, interpolated
 
 CENTRAL, GUARANTEED = "central", "guaranteed"
 """What intervals promise."""

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from unperturb.atomic import whole
 from unperturb.errors import ModelError
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Denoiser
 
 FORMAT = "unperturb-model-1"
 

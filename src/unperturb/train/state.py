@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from unperturb.errors import UsageError
+from unperturb.model.card import Card
 from unperturb.model.checkpoint import fill, read_tensors, write_tensors
-from unperturb.model.denoiser import Card, Denoiser
+from unperturb.model.denoiser import Denoiser
 from unperturb.model.machine import choose_device
 from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
