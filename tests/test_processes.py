@@ -34,6 +34,21 @@ def pictures(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "pictures"), *SMALL, "--held-out", "3", "--cache", str(tmp_path / "cache")]
 
 
+def ran(command: list[str], *, check: bool = True) -> subprocess.CompletedProcess:
+    """Run it; where it takes too long, the launcher is asked to end, so that it ends what it has launched."""
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        told = run.communicate(timeout=200)
+    except subprocess.TimeoutExpired:
+        run.terminate()
+        run.communicate(timeout=60)
+        raise
+    done = subprocess.CompletedProcess(command, run.returncode, *told)
+    if check and done.returncode:
+        raise AssertionError(done.stderr)
+    return done
+
+
 def log(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -100,7 +115,7 @@ def test_all_processes_know_when_they_are_not_alike(tmp_path):
         "    told = f'{team.alike(7, cpu)} {team.alike(team.rank, cpu)}'\n"
         "    Path(sys.argv[1], f'{team.rank}.txt').write_text(told)\n"
     )
-    subprocess.run([*TWO, str(script), str(tmp_path)], capture_output=True, timeout=120, check=True)
+    ran([*TWO, str(script), str(tmp_path)])
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["True False"] * 2
 
 
@@ -161,8 +176,7 @@ def test_processes_tell_each_other_the_same_whichever_way(way, shared, tmp_path)
     script = tmp_path / "tell.py"
     script.write_text(TELLING)
     with tempfile.TemporaryDirectory() as memory:  # the path of a socket is to be short
-        run = [*TWO, str(script), str(tmp_path), way, memory]
-        subprocess.run(run, capture_output=True, timeout=120, check=True)
+        ran([*TWO, str(script), str(tmp_path), way, memory])
     wanted, before = [], []
     for size in (3, 50, 7, 50):
         places = torch.arange(size, dtype=torch.float32)
@@ -196,7 +210,7 @@ def test_two_processes_learn_as_one_does(pictures, tmp_path):
     for name, launcher in (("one", [sys.executable]), ("two", TWO)):
         model = tmp_path / f"{name}.safetensors"
         run = [*launcher, *FIT, *pictures, *AT_ONCE, "--steps", "6", "--validate", "1", "-o", str(model)]
-        done = subprocess.run(run, capture_output=True, text=True, timeout=200, check=True)
+        done = ran(run)
         assert done.stdout.count("6 steps, validation") == 1, "the first process alone tells"
         loss[name] = [
             (line["loss"], line["gradient"], line["psnr"]["gray"]) for line in log(tmp_path / f"{name}.log.jsonl")
@@ -235,7 +249,7 @@ def test_runs_of_the_same_processes_leave_each_other_alone(tmp_path):
     script = tmp_path / "three.py"
     script.write_text(THREE_RUNS)
     for name, launcher in (("one", [sys.executable]), ("two", TWO)):
-        subprocess.run([*launcher, str(script), str(tmp_path / name)], capture_output=True, timeout=120, check=True)
+        ran([*launcher, str(script), str(tmp_path / name)])
     one, two = (torch.load(tmp_path / name) for name in ("one", "two"))
     for ours, theirs in zip(one, two, strict=True):
         for name, value in ours.items():
@@ -275,7 +289,7 @@ def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(pictures
             "-o",
             str(tmp_path / f"{name}.safetensors"),
         ]
-        subprocess.run([sys.executable, *steady], capture_output=True, timeout=200, check=True)
+        ran([sys.executable, *steady])
         found[name] = load(tmp_path / f"{name}.safetensors").state_dict()
     for name, value in found["other"].items():
         torch.testing.assert_close(found["model"][name], value, rtol=1e-2, atol=1e-4)
@@ -294,7 +308,7 @@ def _second(launcher: int) -> int:
 
 def test_noisy_data_are_learned_from_in_one_process(pictures, tmp_path):
     run = [*TWO, *FIT, pictures[0], "--noisy", "-o", str(tmp_path / "model.safetensors")]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=200, check=False)
+    done = ran(run, check=False)
     assert done.returncode == 1
     assert done.stderr.count("--noisy learns in one process") == 1
     assert not (tmp_path / "model.safetensors").exists()
