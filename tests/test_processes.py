@@ -124,33 +124,32 @@ import sys, time, torch
 from functools import partial
 from pathlib import Path
 from unperturb.train import boards, meeting
-from unperturb.train import processes as processes_module
 from unperturb.train.processes import processes
 
 folder, way = Path(sys.argv[1]), sys.argv[2]
-boards.SHARED = processes_module.SHARED = Path(sys.argv[3])
+boards.SHARED = meeting.SHARED = Path(sys.argv[3])
 done = []
 
 def make(size, number, out):
     done.append((size, number))
-    time.sleep(0.05)  # the other finds what is left
     return [torch.add(torch.full((size, 2) if number == 0 else (size,), 1.0), size, out=out[0])]
 
 with processes(torch.device("cpu")) as team:
     if way == "full" and team.rank == 0:
         boards.os.posix_fallocate = lambda *_: (_ for _ in ()).throw(OSError("no space left"))
+    if way == "closed" and team.rank == 0:
+        meeting.SHARED = Path("/proc")
+    if way == "no folder" and team.rank == 0:
+        meeting.tempfile.mkdtemp = lambda **_: (_ for _ in ()).throw(OSError("read-only file system"))
     if way == "apart" and team.rank == 1:
         here = boards._is_here
         boards._is_here = lambda name, size: here(f"{name} elsewhere", size)
     if way == "unheard" and team.rank == 1:
-        meeting._reached = lambda _: None
+        meeting._reached = lambda *_: None
     if way == "two machines":
         object.__setattr__(team, "local_world_size", 1)
-    if team.rank == 1:
-        scaled = torch._foreach_mul_
-        torch._foreach_mul_ = lambda *given: (time.sleep(0.2), scaled(*given))  # the other is not to read at once
     told, before = [], []
-    for size in (3, 50, 7, 50):  # boards are made anew where they are too small
+    for size in (3, 50, 2, 50):  # boards are made anew where they are too small
         mine = [torch.full((size, 2), 1.0 + team.rank), torch.arange(size, dtype=torch.float32) * 10**team.rank]
         loss, norm, sums = team.add(0.25 + team.rank, [[part.clone() for part in mine]], largest=size)
         at_once = [part.tolist() for part in sums]
@@ -162,41 +161,102 @@ with processes(torch.device("cpu")) as team:
         told.append([part.tolist() for part in before])
         before = made
         team.add(0.0, [[torch.full((3 * size,), -1.0)]])
-    used = all(each._boards and len(each._boards[0]) for each in (team.sums, team.values))
-    torch.save((told, used, done, [file.name for file in boards.SHARED.glob("*")]), folder / f"{team.rank}.pt")
+    used = all(each._boards and len(each._boards[0][0]) for each in (team.sums, team.values))
+    torch.save((told, used, done, [file.name for file in Path(sys.argv[3]).glob("*")]), folder / f"{team.rank}.pt")
 """
 
 
 @pytest.mark.parametrize(
-    ("way", "shared"),
-    [("memory", True), ("full", False), ("apart", False), ("unheard", False), ("two machines", False)],
+    ("way", "world_size", "shared"),
+    [
+        ("memory", 2, True),
+        ("memory", 3, True),
+        ("closed", 2, True),
+        ("no folder", 2, False),
+        ("full", 2, False),
+        ("apart", 2, False),
+        ("unheard", 2, False),
+        ("two machines", 2, False),
+    ],
 )
-def test_processes_tell_each_other_the_same_whichever_way(way, shared, tmp_path):
-    """Breaks: one set of boards; none anew; own numbers alone; read at once; nobody asks others; files left behind."""
+def test_processes_tell_each_other_the_same_whichever_way(way, world_size, shared, tmp_path):
+    """Of three one has no tensor to add up. What was made may be read while the next is.
+
+    Breaks: values on one board; none anew; own numbers alone; read at once; nobody asks others; files left behind;
+    each piece by all; pieces begun found among results of another turn; all scale what one has added up.
+    """
     script = tmp_path / "tell.py"
     script.write_text(TELLING)
     with tempfile.TemporaryDirectory() as memory:  # the path of a socket is to be short
-        ran([*TWO, str(script), str(tmp_path), way, memory])
-    wanted, before = [], []
-    for size in (3, 50, 7, 50):
+        ran([*TWO[:-1], str(world_size), str(script), str(tmp_path), way, memory])
+    wanted, before, done = [], [], []
+    for size in (3, 50, 2, 50):
         places = torch.arange(size, dtype=torch.float32)
-        sums = [torch.full((size, 2), 3.0), places * 11]
+        ranks = torch.arange(world_size)
+        sums = [torch.full((size, 2), float((1 + ranks).sum())), places * float((10**ranks).sum())]
         norm = float(torch.cat([part.flatten() for part in sums]).norm())
         scale = min(1.0, size / norm)
         made = [torch.full((size, 2), 1.0 + size), torch.full((size,), 1.0 + size)]
-        wanted.append([1.5, norm, *(scale * part for part in sums), *made])
+        wanted.append([float((0.25 + ranks).sum()), norm, *(scale * part for part in sums), *made])
         wanted.append(before)
         before = made
-    done = []
-    for rank in (0, 1):
+    for rank in range(world_size):
         told, used, mine, files = torch.load(tmp_path / f"{rank}.pt")
         for ours, theirs in zip(told, wanted, strict=True):
             for one, other in zip(ours, theirs, strict=True):
                 torch.testing.assert_close(torch.tensor(one), torch.as_tensor(other))
         assert used == shared
         assert not files
-        done.append(mine)
-    assert len(done[0] + done[1]) == (8 if shared else 16), "each piece once"
+        done.append(len(mine))
+    assert shared <= (sum(done) < 8 * world_size), "pieces are shared out"
+
+
+LOSING = """
+import os, sys, numpy, torch
+from unperturb.errors import ProcessLostError
+from unperturb.model.network import UNetSettings
+from unperturb.train.fit import fit
+from unperturb.train.meeting import Meeting
+from unperturb.train.processes import processes
+from unperturb.train.settings import FitSettings
+from unperturb.train.state import FitState
+
+at, hear, heard = int(sys.argv[2]), Meeting.hear, []
+
+def ending(self, rank, *numbers):
+    heard.append(rank)
+    if rank == 1 and len(heard) == at // 2:
+        if at % 2:  # it has spoken, and does not listen
+            self.links[0].send_bytes(numpy.array(numbers, numpy.float64).tobytes())
+        os._exit(1)
+    return hear(self, rank, *numbers)
+
+Meeting.hear = ending
+settings = FitSettings("gaussian:sigma=0..1", UNetSettings(widths=(8, 16), blocks=1), steps=9, batch=3, share=1)
+with processes(torch.device("cpu")) as team:
+    state = FitState.start(settings)
+    try:
+        for _ in fit(state, lambda generator, _: generator.random((1, 16, 16), numpy.float32), precision="float32",
+                     processes=team):
+            held = state.denoiser.state_dict() | state.averaged.state_dict() | state.optimizer.state()
+            kept = {name: value.clone() for name, value in held.items()}
+    except ProcessLostError:
+        held = state.denoiser.state_dict() | state.averaged.state_dict() | state.optimizer.state()
+        same = all(torch.equal(held[name], value) for name, value in kept.items())
+        if team.leads:
+            print(state.step, same, file=open(sys.argv[1], "w"))
+"""
+
+
+@pytest.mark.parametrize("at", [16, 17, 19, 21])
+def test_what_the_others_have_is_as_after_the_last_whole_step(at, tmp_path):
+    """Of three processes one ends at any time that it speaks to the others, or does not listen. Breaks: one board."""
+    script = tmp_path / "lose.py"
+    script.write_text(LOSING)
+    ran([*TWO[:-1], "3", str(script), str(tmp_path / "told"), str(at)], check=False)
+    step, same = (tmp_path / "told").read_text().split()
+    assert int(step) in {2, 3}
+    assert same == "True"
 
 
 def test_two_processes_learn_as_one_does(pictures, tmp_path):

@@ -3,21 +3,29 @@
 Sockets take more than twice as long: four million gradients of two processes were added up in 24 ms by gloo, in 10
 this way, where a step of four crops takes 190.
 
-Each process writes at places of its own, all hear from each other (`unperturb.train.meeting`), and read. What is to
-stay while the next is being written, as weights are, lies on two boards that take turns: who writes on the first again
-has heard, about the second, from all others, and they were done with the first.
+Processes write, hear from each other (`unperturb.train.meeting`), and read. What is to stay while the next is being
+written, as weights are, lies on two boards that take turns: who writes on the first again has heard, about the second,
+from all others, and they were done with the first.
+
+Work is shared out there as well. Who begins a piece leaves the number of the turn, without asking whether another does
+so at this moment: where two do, both write the same numbers at the same place.
 """
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-SHARED = Path("/dev/shm")
-"""Where Linux keeps files that are memory."""
+from unperturb.train.meeting import SHARED, together
+
+TURNS = 2**20
+"""After so many turns they are numbered anew, from 1: all of these are numbers of float32."""
 
 
 class Boards:
@@ -30,14 +38,15 @@ class Boards:
     """
 
     def __init__(self, count: int) -> None:
-        self._boards = [torch.empty(0)] * count
+        self._boards = [(torch.empty(0), torch.empty(0))] * count
         self._possible = True
-        self.turns = 0
+        self._turns = 0
 
-    def turn(self, size: int, world_size: int) -> Tensor | None:
-        """Return the next one. What is written on it stays until its next turn.
+    def turn(self, size: int, world_size: int, pieces: int = 0) -> tuple[Tensor, Callable[[int], bool]] | None:
+        """Return the next board, and a function that says of a piece of work whether it is not begun, and begins it.
 
-        All processes take their turns together. None, for all of them, where there is no memory to share.
+        What is written on it stays until its next turn. Two that ask for a piece at the same moment may both be told to
+        do it. All processes take their turns together. None, for all of them, where there is no memory to share.
 
         Parameters
         ----------
@@ -45,18 +54,28 @@ class Boards:
             How many numbers of float32 it has to hold; for all processes the same.
         world_size
             How many processes there are.
+        pieces
+            Of work, which are shared out in this turn.
         """
         if not self._possible:
             return None
-        self.turns += 1
-        place = self.turns % len(self._boards)
-        if len(self._boards[place]) < size:
-            made = _made(size, world_size)
+        self._turns += 1
+        place = self._turns % len(self._boards)
+        board, begun = self._boards[place]
+        if len(board) < size or len(begun) < pieces:
+            made = _made(size + pieces, world_size)
             if made is None:
                 self._possible, self._boards = False, []
                 return None
-            self._boards[place] = made
-        return self._boards[place][:size]
+            board, begun = self._boards[place] = made[:size], made[size:]
+        return board[:size], partial(_begins, begun.numpy(), np.float32(1 + self._turns % TURNS))
+
+
+def _begins(begun: NDArray[np.float32], turn: np.float32, piece: int) -> bool:
+    if begun[piece] == turn:
+        return False
+    begun[piece] = turn
+    return True
 
 
 def summed(parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
@@ -76,12 +95,14 @@ def _made(size: int, world_size: int) -> Tensor | None:
     mine = _reserved(n_bytes) if distributed.get_rank() == 0 else None
     told, seen = [mine], [False] * world_size
     try:
-        distributed.broadcast_object_list(told, 0)
-        distributed.all_gather_object(seen, told[0] is not None and _is_here(told[0], n_bytes))
+        with together():
+            distributed.broadcast_object_list(told, 0)
+            distributed.all_gather_object(seen, told[0] is not None and _is_here(told[0], n_bytes))
         if told[0] is None or not all(seen):
             return None
         found = torch.from_file(told[0], shared=True, size=size, dtype=torch.float32)
-        distributed.barrier()  # before the file goes
+        with together():
+            distributed.barrier()  # before the file goes
     finally:
         if mine is not None:
             Path(mine).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ operation among threads wait for the slowest of them hundreds of times a step; t
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -85,7 +85,8 @@ def fit(
         On a processor; all by default. The result does not depend on it.
     processes
         Those that learn from one batch together, each with its own `state` and `draw`; by default this one alone. Of
-        several the first has the running average, and what a checkpoint holds.
+        several the first has the running average. While they learn, weights may be in memory that all of them see, and
+        are not to be changed from outside.
 
     Raises
     ------
@@ -102,7 +103,9 @@ def fit(
         objective = OBJECTIVES.get(state.settings.objective, squared_error)
     fill = Replayed(filled) if device.type == "cuda" else filled
     learn = _Learning(state, objective, dtype)
-    with workers(device, threads or processes.threads) as run:
+    with workers(device, threads or processes.threads) as run, ExitStack() as after:
+        if processes.world_size > 1:
+            after.callback(state.leave)
         while state.step < state.settings.steps:
             begin = time.perf_counter()
             loss, size, gradients = _gradients(state, draw, learn, run, fill, processes)

@@ -1,12 +1,14 @@
 """How processes of one machine wait for each other: each says some numbers, and all hear those of all.
 
 They hear a seventh of a millisecond after the last one has spoken; from gloo, one to two milliseconds, three times a
-step. Where one has ended the others know at once, for its sockets are closed then.
+step. Where one has ended its sockets are closed, so that the first knows at once, and the others when the first ends.
 """
 
+import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -15,81 +17,119 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import distributed
 
+from unperturb.errors import ProcessLostError
+
+PATIENCE = timedelta(hours=6)
+"""For how long others are waited for; where one ends, that is known at once."""
+
+SHARED = Path("/dev/shm")
+"""Where Linux keeps files that are memory."""
+
 
 class Meeting:
     """The sockets of one process: the first has one to each of the others, these have one to the first."""
 
-    def __init__(self, leads: bool, links: Sequence[Connection]) -> None:
-        self.leads, self.links = leads, list(links)
+    def __init__(self) -> None:
+        self.links: list[Connection] | None = None
+        self._asked = False
 
-    @classmethod
-    def of(cls, rank: int, world_size: int, folder: Path) -> "Meeting | None":
-        """Meet the other processes, all of which call this; None, for all of them, where they cannot meet.
+    def begin(self, rank: int, world_size: int) -> bool:
+        """Meet the others, all of which call this; False, for all of them, where they cannot meet.
 
         Parameters
         ----------
         rank, world_size
             The number of this process, and how many there are.
-        folder
-            Where the first has its socket, until all have found it.
         """
-        with _place(folder) if rank == 0 else nullcontext() as place:
-            listener = _listening(place, world_size) if place else None
-            told: list[Any] = [None if listener is None else listener.address]
-            distributed.broadcast_object_list(told, 0)
-            link = _reached(told[0]) if rank and told[0] else None
-            seen = [False] * world_size
-            distributed.all_gather_object(seen, bool(listener or link))
-            if not all(seen):
-                for each in (listener, link):
-                    if each is not None:
-                        each.close()
-                return None
-            if listener is None:
-                assert link is not None
-                link.send(rank)
-                return cls(False, [link])
-            with listener:
-                links = [listener.accept() for _ in range(world_size - 1)]
-            return cls(True, sorted(links, key=lambda each: each.recv()))  # once each
+        if not self._asked:
+            self._asked, self.links = True, _met(rank, world_size)
+        return self.links is not None
 
-    def hear(self, *numbers: float) -> NDArray[np.float64]:
+    def hear(self, rank: int, *numbers: float) -> NDArray[np.float64]:
         """Say numbers, as many as all others do, and return those of all: ``(process, number)``.
 
         Raises
         ------
-        OSError, EOFError
+        ProcessLostError
             Where another process has ended.
         """
+        assert self.links is not None
         mine = np.array(numbers, np.float64).tobytes()
-        if self.leads:
-            whole = b"".join([mine, *(link.recv_bytes() for link in self.links)])
-            for link in self.links:
-                link.send_bytes(whole)
-        else:
-            self.links[0].send_bytes(mine)
-            whole = self.links[0].recv_bytes()
-        return np.frombuffer(whole).reshape(-1, len(numbers)) if numbers else np.empty((0, 0))
+        try:
+            if rank == 0:
+                whole = b"".join([mine, *map(_heard, self.links)])
+                for link in self.links:
+                    link.send_bytes(whole)
+                world_size = len(self.links) + 1
+            else:
+                self.links[0].send_bytes(mine)
+                whole = _heard(self.links[0])
+                world_size = len(whole) // max(len(mine), 1)
+        except (OSError, EOFError) as error:
+            raise ProcessLostError("another process of this run has ended") from error
+        assert len(whole) == world_size * len(mine)
+        return np.frombuffer(whole).reshape(world_size, len(numbers))
 
     def close(self) -> None:
         """Let others know that this one has ended."""
-        for link in self.links:
+        for link in self.links or []:
             link.close()
 
 
-def _place(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="unperturb-", dir=folder if folder.is_dir() else None)
+def _heard(link: Connection) -> bytes:
+    if not link.poll(PATIENCE.total_seconds()):
+        raise EOFError
+    return link.recv_bytes()
 
 
-def _listening(place: str, world_size: int) -> Listener | None:
+def _met(rank: int, world_size: int) -> list[Connection] | None:
+    with ExitStack() as passing, ExitStack() as lasting:
+        listener = _listening(passing, world_size) if rank == 0 else None
+        told: list[Any] = [None if listener is None else listener.address]
+        seen = [False] * world_size
+        with together():
+            distributed.broadcast_object_list(told, 0)
+            link = _reached(told[0], lasting) if rank and told[0] else None
+            distributed.all_gather_object(seen, bool(listener or link))
+        if not all(seen):
+            return None
+        if listener is not None:
+            links = [lasting.enter_context(listener.accept()) for _ in range(world_size - 1)]
+            links.sort(key=lambda each: each.recv())  # of each it is asked once
+        else:
+            assert link is not None
+            link.send(rank)
+            links = [link]
+        lasting.pop_all()
+        return links
+
+
+def _listening(stack: ExitStack, world_size: int) -> Listener | None:
+    """Return a socket to be found, in a folder that others may not read; None where there cannot be one."""
+    for folder in (SHARED, None):  # paths are to be short
+        try:
+            place = tempfile.mkdtemp(prefix="unperturb-", dir=folder)
+        except OSError:
+            continue
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        try:
+            return stack.enter_context(Listener(str(Path(place) / "socket"), "AF_UNIX", backlog=world_size))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _reached(path: str, stack: ExitStack) -> Connection | None:
     try:
-        return Listener(str(Path(place) / "socket"), "AF_UNIX", backlog=world_size)
-    except (OSError, ValueError):  # a path that is too long, a system without such sockets
-        return None
-
-
-def _reached(path: str) -> Connection | None:
-    try:
-        return Client(path, "AF_UNIX")
+        return stack.enter_context(Client(path, "AF_UNIX"))
     except OSError:
         return None
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Say in one sentence what torch says of a lost connection in many."""
+    try:
+        yield
+    except (RuntimeError, distributed.DistError) as error:
+        raise ProcessLostError("another process of this run has ended") from error

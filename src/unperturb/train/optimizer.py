@@ -30,7 +30,7 @@ def is_inner(name: str, parameter: Tensor) -> bool:
 
 
 class Optimizer:
-    """Updates the parameters of a network, given their gradients; on a processor kernels have other memory then.
+    """Updates the parameters of a network, given their gradients; on a processor each step gives kernels other memory.
 
     Parameters
     ----------
@@ -75,7 +75,8 @@ class Optimizer:
         run
             How the parameters are gone through; they do not depend on each other.
         processes
-            Those that take the same step and share out the work; nothing is changed before all have done theirs.
+            Those that take the same step and, on one machine's processors, share out the work; there nothing is changed
+            before all have done theirs.
         """
         processes = processes or Processes()
         groups = self._groups(at_once=self.parameters[0].device.type != "cpu")

@@ -6,8 +6,9 @@
 
 A batch is shared out, not multiplied. On processors items, and all that is random about them, are those of one process,
 and so is the loss, up to the order in which numbers are added; on GPUs every process draws a part of its own. All
-processes hold the same weights; on one machine's processors each moves some of them, elsewhere each moves all. The
-first alone writes files. Where one is lost, the others stop before they change anything.
+processes hold the same weights: on one machine's processors each moves some of them; elsewhere each moves all by
+itself, so that these are to be alike. The first alone writes files. Where one is lost, the others stop before they
+change anything.
 """
 
 import math
@@ -16,8 +17,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +26,8 @@ from torch import Tensor, distributed
 from unperturb.errors import ProcessLostError, TrainingError, UsageError
 from unperturb.model.layout import lying, standing
 from unperturb.model.machine import Map, cores
-from unperturb.train.boards import SHARED, Boards, summed
-from unperturb.train.meeting import Meeting
-
-PATIENCE = timedelta(hours=6)
-"""For how long others are waited for; where one ends, that is known at once."""
+from unperturb.train.boards import Boards, summed
+from unperturb.train.meeting import PATIENCE, Meeting, together
 
 
 @dataclass
@@ -53,8 +49,8 @@ class Processes:
         The same among those on this machine.
     stop
         Is asked for when the launcher says so.
-    sums, values, met
-        What they add up gradients by, keep values on, and hear from each other by, where all are on one machine and
+    sums, values, meeting
+        What they add up gradients on, keep values on, and hear from each other by, where all are on one machine and
         train on processors.
     """
 
@@ -65,7 +61,7 @@ class Processes:
     stop: Stop = field(default_factory=Stop)
     sums: Boards = field(default_factory=lambda: Boards(1))
     values: Boards = field(default_factory=lambda: Boards(2))
-    met: list[Meeting | None] = field(default_factory=list)
+    meeting: Meeting = field(default_factory=Meeting)
 
     @property
     def leads(self) -> bool:
@@ -126,8 +122,8 @@ class Processes:
         loss
             What this process has found.
         parts
-            For each part that it has learned from, tensors of the same shapes. Their sums stay until this is asked for
-            again.
+            For each part that it has learned from, tensors of the same shapes. All processes may have their sums in
+            common, not to be changed, until this is asked for again.
         largest
             To which norm, of all of them together, sums are scaled where they have a larger one; what is returned is
             the one before.
@@ -143,12 +139,12 @@ class Processes:
             raise ProcessLostError("this process was told to end")
         tensors = parts[0]
         size = sum(tensor.numel() for tensor in tensors)
-        with _together():
-            board = self._board(self.sums, size * (self.world_size + 1), tensors)
-            if board is not None:
-                return self._added(loss, parts, largest, [_parts(each, tensors) for each in torch.split(board, size)])
-            flat = _in_a_row([summed(found) for found in zip(*parts, strict=True)])
-            total = torch.tensor([loss], dtype=torch.float64, device=flat.device)
+        shared = self._board(self.sums, size * (self.world_size + 1), tensors)
+        if shared is not None:
+            return self._added(loss, parts, largest, [_parts(each, tensors) for each in torch.split(shared[0], size)])
+        flat = _in_a_row([summed(found) for found in zip(*parts, strict=True)])
+        total = torch.tensor([loss], dtype=torch.float64, device=flat.device)
+        with together():
             distributed.all_reduce(flat)
             distributed.all_reduce(total)
             loss = float(total)  # what goes wrong on a GPU shows here at the latest
@@ -163,31 +159,31 @@ class Processes:
             summed(found, out=place)
         loss = math.fsum(self._hear(loss)[:, 0])
         mine = _shares([tensor.numel() for tensor in sums], self.world_size)[self.rank]
-        norms = np.zeros(len(sums))
         for number in mine:
             summed([found[number] for found in theirs], out=sums[number])
-        some = [sums[number] for number in mine]
-        norms[mine] = [float(norm) for norm in torch._foreach_norm(some)] if some else []
+        norms = np.zeros(len(sums))
+        if mine:
+            norms[mine] = torch.stack(torch._foreach_norm([sums[number] for number in mine])).numpy()
         norm = _joint_norm(torch.from_numpy(self._hear(*norms).sum(0)).float())
         if norm > largest:  # seldom; to scale by one takes as long as to find the norm
-            torch._foreach_mul_(some, largest / norm)
+            for number in mine:
+                sums[number].mul_(largest / norm)
             self._hear()
         return loss, norm, sums
 
     def made(
         self, like: Sequence[Sequence[Tensor]], make: Callable[[int, Sequence[Tensor | None]], list[Tensor]], run: Map
     ) -> list[list[Tensor]]:
-        """Return what several pieces of work make; on one machine each is done once, by whoever comes first.
-
-        Two that come to a piece at the same moment both do it, and write the same.
+        """Return what several pieces of work make: on one machine's processors each done once, by whoever comes first.
 
         Parameters
         ----------
         like
             For each piece tensors of the shapes of those that it makes, and in their layout.
         make
-            ``make(number, out)`` does a piece; results are written where there is an `out`. They are the same, bit for
-            bit, whoever does it; the others have them until something was made again, by all.
+            ``make(number, out)`` does a piece; results are written where there is an `out`. They are to be the same,
+            bit for bit, whoever does it. All then have them in common, not to be changed; they may be read while the
+            next are made, and those after them take their place.
         run
             How the pieces are gone through.
 
@@ -197,47 +193,43 @@ class Processes:
             Where another has ended.
         """
         flat = [tensor for some in like for tensor in some]
-        size = sum(tensor.numel() for tensor in flat)
-        with _together():
-            board = None if self.world_size == 1 else self._board(self.values, size + len(like), flat)
-        if board is None:
+        shared = None
+        if self.world_size > 1:
+            shared = self._board(self.values, sum(tensor.numel() for tensor in flat), flat, len(like))
+        if shared is None:
             return list(run(lambda number: make(number, [None] * len(like[number])), range(len(like))))
-        turn = float(self.values.turns)
+        board, begins = shared
         all_places = iter(_parts(board, flat))
         places = [[next(all_places) for _ in some] for some in like]
-        begun = board[size:].numpy()
 
-        def once(number: int) -> None:
-            if begun[number] != turn:
-                begun[number] = turn
+        def once(turn: int) -> None:
+            number = (turn + self.rank) % len(like)  # not all begin with the same
+            if begins(number):
                 make(number, places[number])
 
         list(run(once, range(len(like))))
-        with _together():
-            self._hear()
+        self._hear()
         return places
 
-    def _board(self, boards: Boards, size: int, tensors: Sequence[Tensor]) -> Tensor | None:
+    def _board(
+        self, boards: Boards, size: int, tensors: Sequence[Tensor], pieces: int = 0
+    ) -> tuple[Tensor, Callable[[int], bool]] | None:
         """Return a board that all write on, or None where they have to tell each other in another way."""
         if self.local_world_size != self.world_size or any(
             tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors
         ):
             return None
-        if not self.met:
-            self.met.append(Meeting.of(self.rank, self.world_size, SHARED))
-        return None if self.met[0] is None else boards.turn(size, self.world_size)
+        return boards.turn(size, self.world_size, pieces) if self.meeting.begin(self.rank, self.world_size) else None
 
     def _hear(self, *numbers: float) -> NDArray[np.float64]:
-        meeting = self.met[0]
-        assert meeting is not None
-        return meeting.hear(*numbers)
+        return self.meeting.hear(self.rank, *numbers)
 
     def agreed(self, value: int, device: torch.device) -> int:
         """Return the value of the first process."""
         if self.world_size == 1:
             return value
         told = torch.tensor([value], device=device)
-        with _together():
+        with together():
             distributed.broadcast(told, 0)
             return int(told)
 
@@ -246,7 +238,7 @@ class Processes:
         if self.world_size == 1:
             return True
         ends = torch.tensor([value, -value], device=device)
-        with _together():
+        with together():
             distributed.all_reduce(ends, distributed.ReduceOp.MAX)
             return int(ends[0]) == -int(ends[1])
 
@@ -261,7 +253,7 @@ class Processes:
 
     def _wait(self) -> None:
         if self.world_size > 1:
-            with _together():
+            with together():
                 distributed.barrier()
 
 
@@ -322,18 +314,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
         yield found
     finally:
         signal.signal(signal.SIGTERM, before)
-        for meeting in filter(None, found.met):
-            meeting.close()
+        found.meeting.close()
         distributed.destroy_process_group()
 
 
 _NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-
-
-@contextmanager
-def _together() -> Iterator[Any]:
-    """Say in one sentence what torch says of a lost connection in many."""
-    try:
-        yield
-    except (RuntimeError, OSError, EOFError) as error:  # torch's own are of the first kind
-        raise ProcessLostError("another process of this run has ended") from error

@@ -70,6 +70,13 @@ class FitState:
             torch._foreach_lerp_(list(self._average.parameters()), list(self.denoiser.parameters()), self._behind)
             self._behind = 0.0
 
+    @torch.no_grad()
+    def leave(self) -> None:
+        """Take weights and moments out of memory that other processes see as well, as while they learn together."""
+        for parameter in self.denoiser.parameters():
+            parameter.data = parameter.data.clone()
+        self.optimizer.first = [moment.clone() for moment in self.optimizer.first]
+
     @classmethod
     def start(
         cls, settings: FitSettings, weights: Denoiser | None = None, device: torch.device | None = None
