@@ -93,3 +93,11 @@ def test_noise_may_be_a_number_of_numpys():
     """As a search over a grid gives it. Break: its name goes into the spec."""
     found = GridSearchCV(quick(), {"noise": np.linspace(0.3, 0.6, 2)}, cv=2).fit(rows(40))
     assert found.best_params_["noise"] in (0.3, 0.6)
+
+
+@pytest.mark.parametrize("unit", [1e200, 1e-170])
+def test_units_make_no_difference_however_large_or_small(unit):
+    """Break: standard deviations that are infinite, or 0."""
+    values = rows(50)
+    one, other = quick().fit(values), quick().fit(values * unit)
+    np.testing.assert_allclose(other.denoise(values * unit, 0.1) / unit, one.denoise(values, 0.1), rtol=1e-4)

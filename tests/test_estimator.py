@@ -207,3 +207,33 @@ def test_it_works_in_a_pipeline_and_says_its_frame():
     assert made.predict(values).shape == (60,)
     found = quick().set_output(transform="pandas").fit_transform(values)
     assert list(found.columns) == list("abcd")
+
+
+def test_what_a_frame_holds_is_not_taken_for_missing():
+    """Namibia's code, and an empty text. A mark of one's own may be a text. Break: marks of CSV files in frames."""
+    frame = pd.DataFrame({"c": ["NA", "DE", ""] * 20, "f": rows()[:, 0]})
+    assert quick().fit_transform(frame)["c"].tolist() == frame["c"].tolist()
+    assert "" not in set(quick(missing_values="").fit_transform(frame)["c"])
+
+
+@pytest.mark.parametrize("n_jobs", [-1, -99, 1])
+def test_jobs_are_counted_as_scikit_learn_counts_them(n_jobs):
+    """Break: handed on as they are, where -1 is no number of threads."""
+    values = rows()
+    assert np.array_equal(quick(n_jobs=n_jobs).fit_transform(values), quick().fit_transform(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_jobs", 0), ("max_steps", 0), ("max_steps", -1), ("missing_values", None)]
+)
+def test_parameters_that_are_none_are_refused(name, value):
+    with pytest.raises(UsageError, match=name):
+        quick().set_params(**{name: value}).fit(rows())
+
+
+@pytest.mark.parametrize("unit", [1e200, 1e-170])
+def test_units_make_no_difference_however_large_or_small(unit):
+    """Breaks: standard deviations that are infinite, or 0; ends of columns in float32."""
+    values = rows()
+    found = quick().fit_transform(values * unit)
+    np.testing.assert_allclose(found / unit, quick().fit_transform(values), rtol=1e-5, atol=1e-6)

@@ -82,6 +82,12 @@ def test_estimates_are_those_of_the_libraries():
     assert np.allclose(found.variance, [line.intercept_stderr**2, line.stderr**2])
 
 
+def test_estimates_may_be_plain_numbers():
+    """Break: their shapes asked of the numbers themselves."""
+    found = pool([Estimate(1.0, 2.0), Estimate(2.0, 2.0)])
+    assert (found.estimate, found.between) == (1.5, 0.5)
+
+
 def test_what_cannot_be_pooled_is_refused():
     with pytest.raises(UsageError, match="two or more"):
         pool([mean_of([1.0, 2.0])])
@@ -91,3 +97,5 @@ def test_what_cannot_be_pooled_is_refused():
         mean_of([1.0, np.nan])
     with pytest.raises(UsageError, match="follows from others"):
         coefficients_of([1.0, 2.0, 3.0, 4.0], [[1.0, 2.0], [2.0, 4.0], [3.0, 6.0], [4.0, 8.0]])
+    with pytest.raises(UsageError, match="nothing missing"):
+        coefficients_of([1.0, np.nan, 3.0], [[1.0], [2.0], [5.0]])

@@ -107,8 +107,9 @@ class DenoisingAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         values = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         if not 0 < self.noise < np.inf:
             raise UsageError(f"noise is a number above 0; got {self.noise}")
-        self.mean_ = values.mean(0)
-        deviation = values.std(0)
+        size = np.abs(values).max(0)  # squares of what is very large or small are no numbers any more
+        unit = np.where(size > 0, size, 1.0)
+        self.mean_, deviation = unit * (values / unit).mean(0), unit * (values / unit).std(0)
         # Of a constant column rounding leaves a deviation that is none.
         self.scale_ = np.where(deviation > 1e-12 * np.abs(self.mean_), np.where(deviation > 0, deviation, 1.0), 1.0)
         rows = self._standardised(values)

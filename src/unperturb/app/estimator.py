@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.app.imputing import Learning, learn_rows
-from unperturb.data.table import MARKS, Table, table_of
+from unperturb.data.table import Table, table_of
 from unperturb.data.table_match import matched
 from unperturb.errors import UsageError
 from unperturb.infer.impute import best, bounds, draws
+from unperturb.model.machine import cores
 from unperturb.train.rows import RowTraining
 
 try:
@@ -45,7 +46,7 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
     max_steps
         The most steps that each is trained for; None for as many as suit the number of rows.
     missing_values
-        What marks a missing cell beside NaN: a number. Of a category it is one by its text.
+        What marks a missing cell beside NaN: a number, of categories and texts by its text; or a text.
     add_indicator
         Whether to add columns that say where something was missing (arrays of numbers only).
     keep_empty_features
@@ -53,7 +54,7 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
     random_state
         Of everything random.
     n_jobs
-        Networks that are trained at once; None for all cores.
+        Networks that are trained at once; None for all cores, -1 for all, -2 for all but one.
 
     Attributes
     ----------
@@ -69,7 +70,7 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         n_imputations: int = 5,
         n_members: int | None = None,
         max_steps: int | None = None,
-        missing_values: float = np.nan,
+        missing_values: float | str = np.nan,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         random_state: Any = None,
@@ -94,6 +95,7 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         y
             Not looked at.
         """
+        self._check()
         values, table = self._read(X, reset=True)
         self._columns = None if table is None else table.columns
         self._kept = np.flatnonzero(~np.isnan(values).all(0))
@@ -102,7 +104,8 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         if self.max_steps is not None:
             training = RowTraining(least=min(training.least, self.max_steps), most=self.max_steps)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.model_ = learn_rows(values, sizes, Learning(self.n_members, training, self._seed, self.n_jobs))
+        threads = self.n_jobs if self.n_jobs is None or self.n_jobs > 0 else max(cores() + 1 + self.n_jobs, 1)
+        self.model_ = learn_rows(values, sizes, Learning(self.n_members, training, self._seed, threads))
         self._indicator = None
         if self.add_indicator:
             self._indicator = MissingIndicator(error_on_new=False).fit(values)
@@ -193,6 +196,15 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         tags.input_tags.allow_nan = True
         return tags
 
+    def _check(self) -> None:
+        """Refuse parameters that are none."""
+        if self.n_jobs == 0:
+            raise UsageError("n_jobs is a number of networks, or counted from all cores, -1 being all; got 0")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UsageError(f"max_steps is at least 1; got {self.max_steps}")
+        if not isinstance(self.missing_values, str | float | int | np.number):
+            raise UsageError(f"missing_values is a number, or a text; got {self.missing_values!r}")
+
     def _read(self, X: Any, *, reset: bool) -> tuple[Rows, Table | None]:  # noqa: N803
         """Return rows as numbers and codes, NaN where missing; and the table, where they are not all numbers."""
         learned = None if reset else self._columns
@@ -204,16 +216,22 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
             if self.add_indicator:
                 raise UsageError("add_indicator is for arrays of numbers; this frame has other columns")
             validate_data(self, X, reset=reset, skip_check_array=True)
-            marks = () if np.isnan(self.missing_values) else (repr(float(self.missing_values)),)
-            table = table_of(X, marks=(*MARKS, *marks))
+            table = table_of(X, marks=self._marks)
             if table.kept:
                 raise UsageError(f"columns of dates and the like cannot be imputed; leave out {', '.join(table.kept)}")
             table = table if learned is None else matched(table, learned)
             return table.values.copy(), table
         values = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
-        if not np.isnan(self.missing_values):
+        if self._marks and not isinstance(self.missing_values, str):
             values = np.where(values == self.missing_values, np.nan, values)
         return np.asarray(values, dtype=np.float64), None
+
+    @property
+    def _marks(self) -> tuple[str, ...]:
+        """The text of what marks a missing cell beside NaN; in frames nothing else does, "NA" may be Namibia."""
+        if isinstance(self.missing_values, str):
+            return (self.missing_values,)
+        return () if np.isnan(self.missing_values) else (repr(float(self.missing_values)),)
 
     def _known(self, values: Rows) -> Rows:
         """Return rows as the model takes them: a category that it has not learned says nothing to it."""

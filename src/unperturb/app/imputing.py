@@ -108,8 +108,9 @@ def _card(values: NDArray[np.float64], categories: int) -> ColumnCard:
     observed = values[~np.isnan(values)]
     if categories or not len(observed):
         return ColumnCard(seen=bool(len(observed)))
-    scale = float(observed.std())
-    return ColumnCard(float(observed.mean()), scale if scale > 0 else 1.0, float(observed.min()), float(observed.max()))
+    size = float(np.abs(observed).max()) or 1.0  # squares of what is very large or small are no numbers any more
+    mean, scale = (float(size * part) for part in ((observed / size).mean(), (observed / size).std()))
+    return ColumnCard(mean, scale if scale > 0 else 1.0, float(observed.min()), float(observed.max()))
 
 
 class _Counter:

@@ -85,7 +85,7 @@ def pool(estimates: Sequence[Estimate]) -> Pooled:
         Where there are fewer than two, or they are of different shapes.
     """
     count = len(estimates)
-    if count < 2 or len({each.value.shape for each in estimates}) > 1:
+    if count < 2 or len({np.shape(each.value) for each in estimates}) > 1:
         raise UsageError("Rubin's rules take the estimates of two or more imputations, all of one shape")
     values = np.stack([each.value for each in estimates])
     within = np.mean([each.variance for each in estimates], axis=0)
@@ -145,9 +145,11 @@ def coefficients_of(outcome: ArrayLike, predictors: ArrayLike) -> Estimate:
     Raises
     ------
     UsageError
-        Where there are no more rows than coefficients, or one predictor is a combination of others.
+        Where there are no more rows than coefficients, one predictor is a combination of others, or a cell is missing.
     """
     y, x = np.asarray(outcome, np.float64), np.asarray(predictors, np.float64)
+    if not (np.isfinite(y).all() and np.isfinite(x).all()):
+        raise UsageError("a regression takes rows with nothing missing, and nothing infinite")
     design = np.column_stack([np.ones(len(y)), x])
     freedom = len(y) - design.shape[1]
     if freedom < 1 or np.linalg.matrix_rank(design) < design.shape[1]:

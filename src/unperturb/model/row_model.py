@@ -144,7 +144,7 @@ class RowModel:
         at = self.settings.numbers
         shape = (1, -1, *(1,) * (numbers.ndim - 2))
         low, high = (
-            torch.tensor([getattr(self.columns[column], name) for column in at], dtype=numbers.dtype).view(shape)
+            torch.tensor([getattr(self.columns[column], name) for column in at], dtype=torch.float64).view(shape)
             for name in ("low", "high")
         )
         offset, scale = (part[at].view(shape) for part in _units(self.columns))
