@@ -843,11 +843,14 @@ def test_a_gray_image_among_colour_ones_takes_the_place_of_nothing(run, model, t
 
 
 def test_noise_that_cannot_be_meant_is_refused(run, model, tmp_path):
-    """Of files of floats, whose units are their own. Break: calibrated at fifteen times all there is."""
+    """In units of the file. Breaks: calibrated at fifteen times all there is; whole numbers not looked at."""
     tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random((32, 32), np.float32))
     code, _, err = run("calibrate", tmp_path / "a.tif", "--model", model, "-o", tmp_path / "m.safetensors", *QUICK,
                        "--sigma", 15)  # fmt: skip
     assert (code, "larger than the whole range" in err) == (1, True)
+    Image.new("L", (32, 32), 90).save(tmp_path / "a.png")
+    code, _, err = run("restore", tmp_path / "a.png", "--model", model, "--sigma", 300)
+    assert (code, "larger than all that uint8 can hold" in err) == (1, True)
 
 
 def test_images_that_were_held_out_are_those_of_training(run, model, tmp_path):

@@ -272,11 +272,14 @@ def test_hot_pixels_of_dark_frames_say_nothing_and_pictures_alone_how_strong_noi
     assert found.noise.sigma.value == pytest.approx(math.sqrt(0.5 * gain + read**2), rel=0.05)
 
 
-def test_dark_frames_that_are_cut_off_are_refused(tmp_path, run):
+def test_dark_frames_that_cannot_be_meant_are_refused(tmp_path, run):
+    """Breaks: an offset above what is in the pictures; an offset out of what is cut off."""
     one = framed(tmp_path / "in", [even(0.5, 0.01, 0.02, 0, 1)])
     dark = framed(tmp_path / "dark", [np.maximum(even(0.0, 0.01, 0.02, 0, 2), 0)])
     code, _, error = run("diagnose", one, "--dark", dark)
     assert (code, "cut off at black" in error) == (2, True)
+    code, _, error = run("diagnose", one, "--dark", framed(tmp_path / "light", [even(0.7, 0.01, 0.02, 0, 2)]))
+    assert (code, "brighter than most of the images" in error) == (2, True)
     code, out, _ = run("diagnose", one, "--dark", framed(tmp_path / "good", [even(0.0, 0.01, 0.02, 0.1, 2)]))
     assert (code, "offset     0.1" in out) == (0, True)
 

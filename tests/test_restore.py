@@ -378,6 +378,15 @@ def test_values_that_the_model_does_not_take_are_refused():
         restore(values(8, 8), Denoiser(Card(VectorNetSettings())), 0.1)
 
 
+def test_what_is_masked_is_not_taken_for_values():
+    """Break: an array without its mask."""
+    masked = np.ma.masked_greater(values(8, 8), 0.5)
+    with pytest.raises(UsageError, match="its mask as missing"):
+        restore(masked, identity, 0.1)
+    whole = np.ma.masked_array(values(8, 8))
+    assert np.array_equal(restore(whole, identity, 0.1), restore(values(8, 8), identity, 0.1))
+
+
 def test_an_axis_of_one_turns_as_others_do():
     """Break: numpy finds what goes backwards along it in order, and torch does not."""
     for shape in ((48, 1), (1, 48)):

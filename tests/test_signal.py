@@ -5,6 +5,7 @@ again.
 """
 
 import dataclasses
+import math
 import struct
 import sys
 import tracemalloc
@@ -656,3 +657,28 @@ def test_files_that_are_not_there_are_told_clearly(tmp_path: Path) -> None:
         write(Signal(samples((1, 3)), rate=1.0), tmp_path / "a b.hea")
     with pytest.raises(FileError, match="does not exist"):
         write(Signal(samples((1, 3)), rate=1.0), tmp_path / "none" / "out.npy")
+
+
+@pytest.mark.parametrize(
+    ("head", "rate"), [("Zeit (s),v\n", 500), ("temps [ms],v\n", 5e5), ("Achse,v\n", None), ("", None)]
+)
+def test_an_axis_is_carried_whatever_its_name(tmp_path: Path, head: str, rate: float | None) -> None:
+    """Its unit may tell the rate. Breaks: a channel like others; only where there is a header; its unit not asked."""
+    rows = [(f"{at / 500:.3f}", f"{math.sin(at):.4f}") for at in range(100)]
+    path = csv_file(tmp_path, head + "".join(f"{a},{b}\n" for a, b in rows))
+    signal = read(path)
+    assert (signal.values.shape, signal.rate) == ((1, 100), rate)
+    copy = tmp_path / "copy.csv"
+    write(signal, copy)
+    assert [float(line.split(",")[0]) for line in copy.read_text().splitlines()[bool(head) :]] == [
+        float(a) for a, _ in rows
+    ]
+
+
+def test_what_rises_alone_or_has_the_unit_of_times_only_is_a_channel(tmp_path: Path) -> None:
+    """Breaks: an axis of nothing; intervals taken for times; the first of several that may be times."""
+    ramp = "".join(f"{at / 4}\n" for at in range(100))
+    assert read(csv_file(tmp_path, "x\n" + ramp)).names == ("x",)
+    rows = "".join(f"{800 + at % 7},{at / 500},{at % 3}.5\n" for at in range(100))
+    signal = read(csv_file(tmp_path, "RR (ms),time (s),x\n" + rows))
+    assert (signal.names, signal.rate) == (("RR", "x"), 500)

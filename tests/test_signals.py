@@ -341,6 +341,7 @@ def test_options_of_images_are_refused_for_signals(noise_model, tmp_path):
         (["restore", tmp_path / "a.npy", "--model", noise_model, "--compare"], "are of images"),
         (["restore", tmp_path / "a.npy", "--model", noise_model, "--quality", "best"], "are of images"),
         (["restore", tmp_path / "a.npy", "--model", noise_model, "--sigma", 15], "larger than the whole range"),
+        (["diagnose", tmp_path / "a.npy"], "is a signal, or a table, where an image is wanted"),
     ):
         code, _, err = called(*arguments)
         assert code in (1, 2), arguments

@@ -128,7 +128,8 @@ def diagnose_files(
     FileError
         Where there are no images, or one cannot be read, or they are of several kinds.
     UsageError
-        Where they are too small, or second shots are not of the first, or dark frames are cut off at black.
+        Where they are too small, or second shots are not of the first, or dark frames are cut off at black, or
+        brighter than the images.
     """
     files, seconds = files_of(inputs, once=False), files_of(again, once=False) if again else []
     if seconds and len(seconds) != len(files):
@@ -150,6 +151,10 @@ def diagnose_files(
     dtype, white = kinds.pop()
     whole = dtype[0] in "iu"
     offset, darks = _without_light(darks) if darks else (None, darks)
+    if offset is not None and offset > np.median(np.concatenate([plane[np.isfinite(plane)] for plane in planes])):
+        raise UsageError(
+            "the dark frames are brighter than most of the images; are they of the same camera and setting?"
+        )
     noise = _measured(planes, others, [*darks, *flats], offset or 0.0, 1 / white if whole else 0.0)
     # What is within a few steps of rounding is no fault, however little noise there is.
     strength = max(noise.sigma.value, 3 / white if whole else 0.0)

@@ -52,17 +52,22 @@ def check_sigma(recording: Recording | Signal, sigma: float | None) -> None:
     Raises
     ------
     UsageError
-        Where it is larger than the whole range of a float file's values, of its widest channel in a signal.
+        Where it is larger than the whole range of a float file's values, of its widest channel in a signal, or than
+        all that a file of integers can hold.
     """
-    if sigma is None or recording.values.dtype.kind != "f":
+    if sigma is None:
         return
-    axis = 1 if isinstance(recording, Signal) else None
-    extent = np.max(np.nanmax(recording.values, axis) - np.nanmin(recording.values, axis))
+    if recording.values.dtype.kind in "iu":
+        ends = np.iinfo(recording.values.dtype)
+        extent, what = float(ends.max) - float(ends.min), f"all that {recording.values.dtype} can hold"
+    elif recording.values.dtype.kind == "f":
+        axis = 1 if isinstance(recording, Signal) else None
+        extent = np.max(np.nanmax(recording.values, axis) - np.nanmin(recording.values, axis))
+        what = f"the whole range of a float file's values, {extent:g}"
+    else:
+        return
     if sigma > extent:
-        raise UsageError(
-            f"sigma {sigma:g} is larger than the whole range of a float file's values, {extent:g}; it is in the units "
-            "of the file"
-        )
+        raise UsageError(f"sigma {sigma:g} is larger than {what}; it is in the units of the file")
 
 
 def check_spec(recording: Recording, perturbation: Perturbation | None) -> None:

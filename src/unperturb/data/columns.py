@@ -6,8 +6,8 @@
     0,-0.145,                        an empty cell, nan, NA, N/A, #N/A, null, none or - is a gap
     2.5,-0.12,R                      columns of text, and the times, are carried
 
-So are columns that count rows, beside others. What is numbers for the most part is not text: a cell that is none is
-refused, unless it is a gap.
+So are columns that count rows, or rise at a constant step over many of them, beside others. What is numbers for the
+most part is not text: a cell that is none is refused, unless it is a gap.
 
 Where no channel has fractions or gaps, samples are 64-bit integers, and are written as such; else they are 64-bit
 floats, written with all their digits. A file is read twice, first for what its columns are and then for their numbers,
@@ -32,13 +32,13 @@ import numpy as np
 from unperturb.atomic import whole
 from unperturb.data.recording import Array
 from unperturb.data.signal import Signal, numbered
-from unperturb.data.times import are_times, rate_of, seconds_of, split_unit
+from unperturb.data.times import are_times, is_rising_line, rate_of, seconds_of, split_unit
 from unperturb.errors import FileError
 
 _GAPS = {"", "nan", "na", "n/a", "#n/a", "null", "none", "-"}
 _COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _EXACT, _MOST = 2**53, 2**63
-_COUNTED = 8  # rows from which on a column that counts them is known
+_COUNTED, _LONG = 8, 64  # rows from which on a column that counts them is known, and one that rises at another step
 _BLOCK = 2**14  # rows that are written at once
 
 
@@ -226,12 +226,13 @@ def _read(path: Path) -> Signal:
     numeric = [at for at, column in enumerate(columns) if column.kind in {"int", "float"}]
     carried: dict[int, list[str] | Array] = {at: [] for at in range(len(columns)) if at not in numeric}
     rate = None
-    at_times = next((at for at in numeric if header and seconds_of(header[at]) is not None), None)
-    if header and at_times is not None:
-        times = np.empty((1, n_rows), np.int64 if columns[at_times].is_whole else np.float64)
-        _fill(times, [at_times], {}, _numbers(path, text, header))
-        if are_times(times[0], header[at_times], path):
-            rate, carried[at_times] = rate_of(times[0], header[at_times]), times[0]
+    for at in [at for at in numeric if header and seconds_of(header[at]) is not None]:
+        assert header is not None
+        times = np.empty((1, n_rows), np.int64 if columns[at].is_whole else np.float64)
+        _fill(times, [at], {}, _numbers(path, text, header))
+        if are_times(times[0], header[at], path):
+            rate, carried[at] = rate_of(times[0], header[at]), times[0]
+            break
     counting = [at for at in numeric if at not in carried and columns[at].counts and n_rows >= _COUNTED]
     if len(counting) + len(carried) < len(columns):
         carried |= {at: [] for at in counting}
@@ -240,6 +241,13 @@ def _read(path: Path) -> Signal:
         raise FileError(f"{path} has no column of numbers; save one, with points for decimals.")
     values = np.empty((len(order), n_rows), _dtype([columns[at] for at in order], path))
     _fill(values, order, carried, _numbers(path, text, header))
+    lines = [row for row in range(len(order)) if n_rows >= _LONG and is_rising_line(values[row])]
+    if 0 < len(lines) < len(order):  # the axis of something, whatever its name
+        for row in lines:
+            carried[order[row]] = values[row].astype(np.int64) if columns[order[row]].is_whole else values[row].copy()
+        values, order = np.delete(values, lines, 0), [at for at in order if at not in carried]
+        if all(columns[at].is_whole for at in order):
+            values = values.astype(np.int64)
     channels = tuple(order.index(at) if at in order else None for at in range(len(columns)))
     told = [split_unit(header[at]) for at in order] if header else []
     return Signal(

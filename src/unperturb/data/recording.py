@@ -35,6 +35,8 @@ Index = tuple[int, ...]
 Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
 
+_OF_SIGNALS = {".wav", ".npy", ".csv", ".tsv", ".hea", ".parquet"}
+
 SUFFIXES = {
     ".png": "png",
     ".tif": "tiff",
@@ -325,6 +327,8 @@ def _identify(path: Path) -> str:
             return name
     foreign = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), None)
     what = f"is {foreign}, which is not supported" if foreign else "is not an image, whatever its name says"
+    if path.suffix.lower() in _OF_SIGNALS:
+        what = "is a signal, or a table, where an image is wanted"
     raise FileError(f"{path} {what}; PNG, TIFF, JPEG and WebP can be read.")
 
 

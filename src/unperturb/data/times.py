@@ -1,8 +1,8 @@
 """Columns of times: how they are known, and the sampling rate that they tell.
 
-A column is one of times by its name (``t``, ``time (ms)``, ``time_us``, ``seconds`` …) and by rising at a constant
-step. Times are rounded when they are printed, so that their steps are constant but for the last digit: a straight line
-through them is enough, and its slope is told with the digits that are known of it.
+A column is one of times by its name (``t``, ``time (ms)``, ``time_us``, ``seconds`` …) or its unit (``Zeit (s)``), and
+by rising at a constant step. Times are rounded when they are printed, so that their steps are constant but for the last
+digit: a straight line through them is enough, and its slope is told with the digits that are known of it.
 """
 
 import re
@@ -27,7 +27,10 @@ _SECONDS = {
 
 _TIMES = {"t", "time", "times", "timestamp", "elapsed", "elapsed time"}
 _NO_NAMES = {"min", "h"}  # a minimum, a height
-_DOUBTFUL = {"t", "s"}  # a temperature, an S wave: times only where they are spaced as times
+_DOUBTFUL = {
+    "t",
+    "s",
+}  # a temperature, an S wave: times only where they are spaced as times, as all is by its unit alone
 _UNIT = re.compile(r"^(.*?)\s*[\[(]\s*([^\[\]()]*?)\s*[\])]$")
 
 
@@ -45,6 +48,12 @@ def _split(header: str) -> tuple[str, str]:
 
 
 def seconds_of(header: str) -> float | None:
+    """Return the unit, in seconds, of a column that may be one of times by its name or unit; else None."""
+    named, (_, unit) = _named(header), _split(header)
+    return _SECONDS.get(unit) if named is None else named
+
+
+def _named(header: str) -> float | None:
     """Return the unit, in seconds, of a column of times by its name; None where the name is another."""
     name, unit = _split(header)
     if name in _TIMES:
@@ -63,9 +72,10 @@ def are_times(times: Array, header: str, path: Path) -> bool:
     FileError
         Its name can mean nothing else, and it does not rise at a constant step.
     """
-    if len(times) == 1 or _is_rising_line(times):
+    by_unit = _named(header) is None
+    if (len(times) == 1 and not by_unit) or is_rising_line(times):
         return True
-    if _split(header)[0] in _DOUBTFUL:
+    if by_unit or _split(header)[0] in _DOUBTFUL:
         return False
     raise FileError(
         f"{path} has times in the column {header!r} that do not rise at a constant step; resample it, or leave the "
@@ -94,7 +104,10 @@ def _off(since: NDArray[np.float64], step: float) -> float:
     return float(np.abs(since - step * np.arange(len(since))).max())
 
 
-def _is_rising_line(times: Array) -> bool:
+def is_rising_line(times: Array) -> bool:
+    """Whether numbers, ``(T,)``, rise at a constant step, as far as their last printed digit tells."""
+    if len(times) < 2:
+        return False
     since, step = _line(times)
     # Also false where a time is not a number.
     if not (np.diff(since) > 0).all():

@@ -160,6 +160,8 @@ def checked(
     UsageError
         Where one is of another kind.
     """
+    if np.ma.is_masked(values):
+        raise UsageError("values are a masked array: give its data, and its mask as missing")
     values = np.asarray(values)
     if values.dtype.kind not in "biuf":
         raise UsageError(f"values are real numbers; got {values.dtype}")
