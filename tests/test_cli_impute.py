@@ -175,6 +175,96 @@ def test_no_file_is_written_twice(table, tmp_path, capsys):
     assert not both.exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "more", "said"),
+    [
+        ("a,b\n1,2\n3\n", (), "in line 3"),
+        ("a,b\n1,2\n", ("--keep", "c"), "no column 'c'"),
+        (None, (), "does not exist"),
+    ],
+)
+def test_no_folder_is_made_for_nothing(tmp_path, capsys, text, more, said):
+    """Break: made before the table is read."""
+    if text:
+        (tmp_path / "a.csv").write_text(text)
+    assert run("impute", tmp_path / "a.csv", "-o", tmp_path / "made" / "for" / "o.csv", *more) > 0
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--seed", 2**32 - 1), None),
+        (("-o", "x" * 300 + ".csv"), "its name is too long"),
+        (("--model", "none.st"), "none.st does not exist"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(table, tmp_path, capsys, monkeypatch, more, said):
+    """The largest seed is one. Breaks: the output compared before it is tried; no file called no model."""
+    monkeypatch.chdir(tmp_path)
+    assert (run("impute", table, "--keep", "name", *more) > 0) == bool(said)
+    assert (said or "missing cells") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["impute", "fit", "calibrate", "demo"])
+def test_a_seed_that_no_generator_takes_is_none(verb, capsys):
+    """Break: any number is one."""
+    for seed in (2**63, -1):
+        assert run(verb, "--seed", seed) == 2
+        assert "is not in the range" in capsys.readouterr().err
+
+
+def test_the_model_in_use_is_not_replaced(table, tmp_path, capsys):
+    """Break: the table alone is looked at."""
+    model = tmp_path / "m.csv"
+    model.write_text("precious")
+    assert run("impute", table, "-o", model, "--model", model, "--overwrite") == 2
+    assert "would be replaced" in capsys.readouterr().err
+    assert model.read_text() == "precious"
+
+
+def test_columns_of_nothing_but_different_texts_are_told(tmp_path, capsys):
+    """Breaks: nobody hears that dates become categories; categories that are told of, though they are few."""
+    source = tmp_path / "a.csv"
+    days = [f"{1 + number % 28:02}/{1 + number // 28:02}/2024" for number in range(40)]
+    source.write_text("day,farm\n" + "".join(f"{day},{day[1]}x\n" for day in days) + ",\n")
+    assert run("impute", source, "-o", tmp_path / "b.csv") == 0
+    assert "most values of day are different" in capsys.readouterr().err
+    assert run("impute", source, "-o", tmp_path / "c.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["mostly_different"] == ["day"]
+    assert run("impute", source, "-o", tmp_path / "d.csv", "--keep", "day") == 0
+    assert "different" not in capsys.readouterr().err
+    assert lines(tmp_path / "d.csv")[-1][0] == ""
+
+
+def test_how_numbers_are_written_may_be_said(tmp_path, capsys):
+    """Break: decimal commas between quotes and tabs are texts."""
+    source = tmp_path / "a.csv"
+    source.write_text("a\tb\n" + "".join(f"{number},5\t{number}|\n" for number in range(20)) + "\t3|\n")
+    assert run("impute", source, "-o", tmp_path / "b.csv", "--delimiter", "tab", "--decimal", ",", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["columns"][0] == {"name": "a", "kind": "numeric"}
+    assert re.fullmatch(r"\d+,\d\t3\|", (tmp_path / "b.csv").read_text().splitlines()[-1])
+    pd.DataFrame({"a": [1.0, np.nan]}).to_parquet(tmp_path / "a.parquet")
+    assert run("impute", tmp_path / "a.parquet", "--decimal", ",") == 2
+    assert "is Parquet, which has no header" in capsys.readouterr().err
+
+
+def test_zip_codes_and_identifiers_return_as_they_were(tmp_path):
+    """In Parquet, too. Break: numbers, which keep neither zeros nor the last of many digits."""
+    codes = [f"{code:05}" for code in (371, 10115, 80331)] * 8
+    numbers = [f"{10**22 + number % 3}" for number in range(24)]
+    source = tmp_path / "a.csv"
+    rows = ["zip,id", *map(",".join, zip(codes, numbers, strict=True)), ","]
+    source.write_text("\n".join(rows) + "\n")
+    assert run("impute", source, "-o", tmp_path / "b.parquet") == 0
+    found = pd.read_parquet(tmp_path / "b.parquet")
+    assert found["zip"].tolist()[:24] == codes
+    assert found["id"].tolist()[:24] == numbers
+    assert found["zip"].iloc[24] in codes
+    assert found["id"].iloc[24] in numbers
+
+
 def test_progress_says_what_is_left_once_it_knows(capsys, monkeypatch):
     """Break: nothing left, before anything was done."""
     from unperturb.app import progress

@@ -134,6 +134,9 @@ def test_new_frames_may_lack_a_category():
     new["colour"] = pd.Categorical(["red", None, "red"], categories=["red"])
     with pytest.raises(UsageError, match="'green', which its type does not have"):
         imputer.transform(new)
+    new = frame.iloc[:1].assign(size=pd.Categorical([None]))
+    with pytest.raises(UsageError, match="'size' would become numbers, which its type does not have"):
+        imputer.transform(new)
 
 
 def test_one_new_row_may_lack_what_is_no_number():
@@ -237,3 +240,38 @@ def test_units_make_no_difference_however_large_or_small(unit):
     values = rows()
     found = quick().fit_transform(values * unit)
     np.testing.assert_allclose(found / unit, quick().fit_transform(values), rtol=1e-5, atol=1e-6)
+
+
+def test_an_empty_category_is_left_out_or_stays():
+    """As columns of texts do. Break: refused as one that has no codes."""
+    frame = mixed().assign(e=pd.Categorical([None] * 50, categories=["p", "q"]))
+    assert list(quick().fit_transform(frame).columns) == list(mixed().columns)
+    kept = quick(keep_empty_features=True).fit_transform(frame)
+    assert kept["e"].isna().all()
+    assert kept["e"].dtype == frame["e"].dtype
+
+
+@pytest.mark.parametrize("categories", [[1, 2, 3], [True, False], list(pd.date_range("2020-01-01", periods=2))])
+def test_new_rows_have_the_categories_that_were_learned(categories):
+    """Break: the text of each, where new rows have none of them."""
+    cells = (categories * 60)[:60]
+    imputer = quick().fit(pd.DataFrame({"c": pd.Categorical(cells), "f": np.arange(60.0)}))
+    for nothing in (None, np.nan):
+        found = imputer.transform(pd.DataFrame({"c": [nothing], "f": [1.0]}))["c"].iloc[0]
+        assert found in categories
+        assert type(found) is not str
+
+
+@pytest.mark.parametrize("nothing", [pd.DatetimeIndex([None] * 60), pd.PeriodIndex([None] * 60, freq="D")])
+def test_an_empty_column_of_dates_is_refused_in_a_sentence(nothing):
+    """Break: it is handed on as numbers."""
+    with pytest.raises(UsageError, match="columns of dates and the like cannot be imputed; leave out d"):
+        quick().fit(pd.DataFrame({"x": rows()[:, 0], "d": nothing}))
+
+
+def test_a_sparse_column_beside_texts_keeps_its_type():
+    """Break: it cannot be read."""
+    frame = pd.DataFrame({"s": pd.arrays.SparseArray(rows()[:, 0]), "c": ["p", "q"] * 30})
+    found = quick().fit_transform(frame)
+    assert list(found.dtypes) == list(frame.dtypes)
+    assert not found["s"].isna().any()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from unperturb.app.imputing import Learning, learn_rows
 from unperturb.data.table import Table, table_of
+from unperturb.data.table_columns import held
 from unperturb.data.table_match import matched
 from unperturb.errors import UsageError
 from unperturb.infer.impute import best, bounds, draws
@@ -98,6 +99,7 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         self._check()
         values, table = self._read(X, reset=True)
         self._columns = None if table is None else table.columns
+        self._categoricals = {} if table is None else dict(X.dtypes[[hasattr(kind, "categories") for kind in X.dtypes]])
         self._kept = np.flatnonzero(~np.isnan(values).all(0))
         sizes = [0] * values.shape[1] if table is None else [len(column.categories) for column in table.columns]
         training = RowTraining()
@@ -216,7 +218,7 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
             if self.add_indicator:
                 raise UsageError("add_indicator is for arrays of numbers; this frame has other columns")
             validate_data(self, X, reset=reset, skip_check_array=True)
-            table = table_of(X, marks=self._marks)
+            table = table_of(X if learned is None else self._as_learned(X), marks=self._marks)
             if table.kept:
                 raise UsageError(f"columns of dates and the like cannot be imputed; leave out {', '.join(table.kept)}")
             table = table if learned is None else matched(table, learned)
@@ -232,6 +234,10 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         if isinstance(self.missing_values, str):
             return (self.missing_values,)
         return () if np.isnan(self.missing_values) else (repr(float(self.missing_values)),)
+
+    def _as_learned(self, X: Any) -> Any:  # noqa: N803
+        """Return a frame whose columns without any value have the types of the categories that were learned of them."""
+        return X.astype({name: kind for name, kind in self._categoricals.items() if X[name].isna().all()})
 
     def _known(self, values: Rows) -> Rows:
         """Return rows as the model takes them: a category that it has not learned says nothing to it."""
@@ -254,9 +260,9 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
 
 
 def _is_mixed(X: Any) -> bool:  # noqa: N803
-    """Whether it is a pandas frame with columns that are not numbers; where nothing is observed, there may be any."""
+    """Whether it is a pandas frame with columns that are not numbers; without any value, only by their type."""
     dtypes = getattr(X, "dtypes", None)
     if dtypes is None or not hasattr(X, "columns"):
         return False
-    others = [place for place, kind in enumerate(dtypes) if getattr(kind, "kind", "O") not in "iuf"]
-    return any(X.iloc[:, place].notna().any() for place in others)
+    others = [X.iloc[:, place] for place, kind in enumerate(dtypes) if getattr(kind, "kind", "O") not in "iuf"]
+    return any(column.notna().any() or held(column) == "other" for column in others)

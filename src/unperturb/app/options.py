@@ -23,6 +23,9 @@ precision_option = click.option(
     show_default=True,
     help="What to compute in; auto takes bfloat16 where it was measured to be faster.",
 )
+SEEDS = click.IntRange(0, 2**32 - 1)
+"""Seeds that every generator takes, with room to count up from them."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 
 

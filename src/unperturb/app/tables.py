@@ -22,6 +22,9 @@ from unperturb.model.row_model import RowModel, load_rows, save_rows
 
 Rows = NDArray[np.float64]
 
+MANY = 10
+"""Categories that make a column doubtful, where they are more than half of its observed cells."""
+
 REPORTED = 20
 """Draws that a report is made from, at least."""
 
@@ -83,15 +86,15 @@ class Imputing:
         Raises
         ------
         UsageError
-            Where the input would be replaced, or the output is no kind of table.
+            Where the table or the model in use would be replaced, or the output is no kind of table.
         FileError
             Where a result is there already.
         """
         if not self.target.name.lower().endswith(SUFFIXES):
             raise UsageError(f"{self.target}: tables are written as {', '.join(SUFFIXES)}")
         for file in self.files:
-            check_not_input(file, (self.source,))
             check_place(file)
+            check_not_input(file, (self.source,) if self.model is None else (self.source, self.model))
         twice = next((file for file in self.files if self.files.count(file) > 1), None)
         if twice is not None:
             raise UsageError(f"{twice} would be written twice; give another output, or another place for the model")
@@ -101,7 +104,6 @@ class Imputing:
 
     def run(self, show: Callable[[int, int, str], None]) -> dict[str, Any]:
         """Do it, and return what there is to tell."""
-        make_folder(self.target.parent)
         if self.model is None:
             table = read_table(self.source, **self.reading)
             learned, model = table.columns, self._learned(table, show)
@@ -119,7 +121,8 @@ class Imputing:
             several[:, :, _empty(model)] = np.nan
             written += [(file, table.filled(drawn)) for file, drawn in zip(self.drawn, several, strict=False)]
             shown = report(Filled(str(self.source), table, filled, several, bounds(model, known, LEVEL), LEVEL))
-        for file, made in written:  # all is made before anything is written
+        make_folder(self.target.parent)  # all is made before anything is written
+        for file, made in written:
             write_table(made, file, overwrite=True)
         if self.report is not None:
             with whole(self.report, overwrite=True) as part:
@@ -177,6 +180,16 @@ def _empty(model: RowModel) -> list[int]:
     return [index for index, column in enumerate(model.columns) if not column.seen]
 
 
+def _mostly_different(table: Table) -> list[str]:
+    """Return the columns that are categories, though most of their observed cells differ: texts, dates, numbers."""
+    observed = (~table.missing).sum(0)
+    return [
+        column.name
+        for column, count in zip(table.columns, observed, strict=True)
+        if column.kind == "category" and len(column.categories) >= MANY and len(column.categories) > count / 2
+    ]
+
+
 def _told(imputing: Imputing, table: Table, model: RowModel, some: NDArray[np.bool_]) -> dict[str, Any]:
     missing = table.missing
     named = {column.name: int(count) for column, count in zip(table.columns, missing.sum(0), strict=True)}
@@ -190,6 +203,7 @@ def _told(imputing: Imputing, table: Table, model: RowModel, some: NDArray[np.bo
         "columns": [{"name": column.name, "kind": column.kind} for column in table.columns],
         "kept": list(table.kept),
         "missing": {name: count for name, count in named.items() if count},
+        "mostly_different": [] if imputing.model is not None else _mostly_different(table),
         "left": [table.columns[index].name for index in _empty(model)],
         "unseen": int((~missing & ~some).sum()),
         "header": table.text is None or table.text.header is not None,

@@ -43,6 +43,9 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 """The suffixes of files that are tables."""
 
 _PARQUET = b"PAR1"
+_OBJECTS = ("dictionary", "decimal", "string", "large_string")
+_VIEWS = ("string_view", "binary_view", "list_view", "large_list_view")
+"""Types that are read as pandas' own; as Arrow's, pandas does not know the views."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +146,8 @@ class Table:
 
         if self.schema is None:
             return pa.Table.from_pandas(self.frame())
-        arrow = pa.Table.from_pandas(_with_decimals(self.cells, self.schema), schema=self.schema.remove_metadata())
+        cells = _with_decimals(_as_in_file(self.cells, self.schema), self.schema)
+        arrow = pa.Table.from_pandas(cells, schema=self.schema.remove_metadata())
         return arrow.replace_schema_metadata(self.schema.metadata)
 
 
@@ -299,15 +303,19 @@ def _names(cells: Frame, text: TextStyle | None) -> list[str]:
 def _check_names(names: list[str], categories: Collection[str] = (), keep: Collection[str] = ()) -> None:
     if not names:
         raise UsageError("the table has no columns.")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"two columns have the name {twice!r}; give each its own.")
+    _check_twice(names)
     absent = next((name for name in (*categories, *keep) if name not in names), None)
     if absent is not None:
         raise UsageError(f"there is no column {absent!r}; there are {', '.join(names)}.")
     both = next((name for name in categories if name in keep), None)
     if both is not None:
         raise UsageError(f"column {both!r} cannot both be kept as it is and be filled as a category.")
+
+
+def _check_twice(names: list[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two columns have the name {twice!r}; give each its own.")
 
 
 def _check(wanted: NDArray[np.float64], column: Column, *, nothing: bool) -> None:
@@ -317,7 +325,8 @@ def _check(wanted: NDArray[np.float64], column: Column, *, nothing: bool) -> Non
     if not np.isfinite(wanted).all():
         raise UsageError(f"values for missing cells must be finite; those of column {column.name!r} are not all.")
     codes = np.arange(len(column.categories))
-    if column.kind in ("boolean", "category") and not np.isin(wanted, codes).all():
+    unknown = column.kind == "category" and not column.categories
+    if column.kind in ("boolean", "category") and not unknown and not np.isin(wanted, codes).all():
         raise UsageError(f"codes of column {column.name!r} must be whole numbers from 0 to {len(codes) - 1}.")
 
 
@@ -340,17 +349,26 @@ def _read_parquet(path: Path) -> tuple[Frame, Any]:
 
     def type_of(kind: Any) -> Any:
         # Whole numbers, truth values and times have no missing cells in numpy's types.
-        by_pandas = pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        return None if by_pandas or pa.types.is_decimal(kind) else pd.ArrowDtype(kind)
+        by_pandas = any(getattr(pa.types, f"is_{name}")(kind) for name in (*_OBJECTS, *_VIEWS))
+        return None if by_pandas else pd.ArrowDtype(kind)
 
     try:
+        _check_twice(pq.read_schema(path).names)
         arrow = pq.read_table(path)
         cells = arrow.to_pandas(types_mapper=type_of)
+    except UsageError as error:
+        raise FileError(f"{path}: {error}") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read as Parquet, it is damaged or cut short; obtain it again.") from error
     if not len(cells):
         raise FileError(f"{path} holds no rows; a table has some.")
     return cells, arrow.schema
+
+
+def _as_in_file(cells: Frame, schema: Any) -> Frame:
+    """Return the cells with the names that the file has: pandas restores labels that are no texts, numbers say."""
+    index = [name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)]
+    return cells.set_axis([name for name in schema.names if name not in index], axis=1)
 
 
 def _with_decimals(cells: Frame, schema: Any) -> Frame:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.data.digits import digits_of
-from unperturb.data.table_columns import Column, Floats, Series, held, may_be_decimal
+from unperturb.data.table_columns import Column, Floats, Series, dense, held, may_be_decimal
 from unperturb.data.table_text import number_of
 from unperturb.errors import UsageError
 
@@ -27,8 +27,8 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
         What `understand` said of it.
     filling
         ``(rows,)``: what the missing cells become, codes for categories. Where it is NaN, and where a cell is not
-        missing, the cell stays as it is. Numbers are rounded to the decimals of the column, and kept within what its
-        type can hold.
+        missing, the cell stays as it is, and so it does where no category is known. Numbers are rounded to the decimals
+        of the column, and kept within what its type can hold.
     decimal
         What stands before the decimals of a number that is a text.
 
@@ -40,8 +40,12 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
         What it now holds: the values as rounded.
     """
     places = np.flatnonzero(np.isnan(values) & ~np.isnan(filling))
-    if not places.size:
+    if not places.size or (column.kind == "category" and not column.categories):
         return cells, values
+    whole = dense(cells)
+    if whole is not cells:
+        filled, values = fill(whole, column, values, filling, decimal)
+        return filled.astype(cells.dtype), values
     if np.isnan(values).all() and (column.categories or column.kind == "integer"):
         cells = _open_to(cells, column)
     kind, wanted, filled = held(cells), filling[places], values.copy()
@@ -59,6 +63,8 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
         digits = digits_of(values)
         new = [_written(value, column, decimal, digits) for value in wanted]
         filled[places] = [number_of(text, decimal) for text in new]
+    elif kind == "category":
+        raise UsageError(f"column {column.name!r} would become numbers, which its type does not have; change it there.")
     else:
         new = _numbers_like(cells, column, wanted)
         filled[places] = [float(value) for value in new]
@@ -81,7 +87,8 @@ def _of_label(cells: Series, values: Floats, column: Column, code: int) -> Any:
         if str(value).strip() == label:
             return value
     number = number_of(label)
-    if number is not None and getattr(cells.dtype, "kind", "O") in "iuf":
+    kind = getattr(cells.dtype, "kind", "O")
+    if number is not None and (kind == "f" or (kind in "iu" and number.is_integer())):
         return number
     if cells.dtype == object and np.isnan(values).all():
         return label

@@ -46,6 +46,7 @@ _TYPES: dict[Held, set[type]] = {
     "category": {str, bool, int, float, Decimal},
 }
 _EXACT = 2.0**53
+_WHOLE, _LONG = re.compile(r"[+-]?\d+", re.ASCII), 2**63
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Column:
     categories
         For ``boolean`` and ``category``: the texts of the values, the one with code 0 first. False comes before true;
         other categories are sorted, as numbers where all are numbers, or in the order of a pandas category. Each was
-        observed. Empty for numbers.
+        observed. Empty for numbers, and where nothing was observed.
     decimals
         The most digits behind the point that were observed: a number that is filled in gets as many. None where that is
         not known: for floats, and for texts with an exponent.
@@ -110,9 +111,9 @@ class Rules:
 def understand(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] | None:
     """Decide what a column is.
 
-    Texts are understood by what they say, wherever they come from: a column of texts that are numbers is numbers. Other
-    cells are what their type says, but floats that are all whole are whole numbers, as these become floats where one is
-    missing.
+    Texts are understood by what they say, wherever they come from: a column of texts that are numbers is numbers, but
+    whole ones that begin with zeros, or are longer than 64-bit integers, are categories. Other cells are what their
+    type says, but floats that are all whole are whole numbers, as these become floats where one is missing.
 
     Parameters
     ----------
@@ -134,6 +135,7 @@ def understand(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] 
     UsageError
         A column of numbers holds infinity.
     """
+    cells = dense(cells)
     kind = held(cells)
     if kind == "text":
         return _from_texts(cells, name, rules)
@@ -152,6 +154,13 @@ def understand(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] 
     # Beyond 2^53 all floats are whole, and say nothing.
     seem_whole = observed.size and ((observed == np.rint(observed)) & (np.abs(observed) <= _EXACT)).all()
     return Column(name, "integer" if decimals == 0 or seem_whole else "numeric", decimals=decimals), values
+
+
+def dense(cells: Series) -> Series:
+    """Return a sparse column as one that has all its cells."""
+    import pandas as pd
+
+    return cells.sparse.to_dense() if isinstance(cells.dtype, pd.SparseDtype) else cells
 
 
 def held(cells: Series) -> Held:
@@ -210,6 +219,8 @@ def _column_of_texts(name: str, times: dict[str, int], rules: Rules) -> tuple[Co
         infinite = [text for text in words if _INFINITE.fullmatch(text)]
         infinite += [text for text, number in values.items() if np.isinf(number)]
         if (values or infinite) and all(word in infinite or word in AMONG_NUMBERS for word in words):
+            if _are_codes(times.keys() - {*AMONG_NUMBERS}):
+                return _category(name, values)
             if infinite:
                 raise _infinite(name, infinite[0])
             return _numbers(name, values, rules.decimal), values
@@ -223,8 +234,19 @@ def _column_of_texts(name: str, times: dict[str, int], rules: Rules) -> tuple[Co
                 return Column(name, "boolean", labels), {text: float(pair.index(text.lower())) for text in times}
         if all(map(_DATE.fullmatch, times)):
             return None, {}
-    labels = _ordered(times)
+    return _category(name, times)
+
+
+def _category(name: str, texts: Collection[str]) -> tuple[Column, dict[str, float]]:
+    labels = _ordered(texts)
     return Column(name, "category", labels), {label: float(code) for code, label in enumerate(labels)}
+
+
+def _are_codes(texts: Collection[str]) -> bool:
+    """Whether texts are whole numbers that a number does not keep: zip codes as 00371, or very long identifiers."""
+    return all(map(_WHOLE.fullmatch, texts)) and any(
+        (len(text) > 1 and text.startswith("0")) or abs(Decimal(text)) >= _LONG for text in texts
+    )
 
 
 def _numbers(name: str, values: dict[str, float], decimal: str) -> Column:

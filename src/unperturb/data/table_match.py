@@ -1,7 +1,8 @@
 """A table as another one was: new rows of columns that are known."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,23 +69,58 @@ def _as_known(mine: Column, theirs: Column, values: NDArray[np.float64]) -> tupl
         return theirs, values
     if not theirs.categories:
         if mine.categories:
-            word = next((label for label in mine.categories if number_of(label) is None), mine.categories[0])
-            raise UsageError(f"column {mine.name} holds {word!r}, where numbers are known")
+            return theirs, _recoded(values, _numbers(mine))
         return dataclasses.replace(theirs, decimals=_most(mine.decimals, theirs.decimals)), values
+    by_value = _by_value(theirs.categories)
     if not mine.categories:
-        raise UsageError(f"column {mine.name} holds numbers, where {', '.join(theirs.categories[:3])} are known")
-    known = {_plain(label, theirs): code for code, label in enumerate(theirs.categories)}
-    new = [label for label in mine.categories if _plain(label, theirs) not in known]
-    known |= {_plain(label, theirs): len(known) + number for number, label in enumerate(new)}
-    labels = (*theirs.categories, *new)
-    codes = np.array([known[_plain(label, theirs)] for label in mine.categories], np.float64)
+        if not by_value:
+            raise UsageError(f"column {mine.name} holds numbers, where {', '.join(theirs.categories[:3])} are known")
+        found = np.unique(values[there])
+        mine = dataclasses.replace(mine, categories=tuple(repr(float(number)) for number in found))
+        values = np.where(there, np.searchsorted(found, values), np.nan)
+    compared = [_plain(label, theirs, by_value) for label in mine.categories]
+    known = {_plain(label, theirs, by_value): code for code, label in enumerate(theirs.categories)}
+    new = [label for label, plain in zip(mine.categories, compared, strict=True) if plain not in known]
+    known |= {_plain(label, theirs, by_value): len(known) + number for number, label in enumerate(new)}
+    codes = np.array([known[plain] for plain in compared], np.float64)
+    return dataclasses.replace(theirs, categories=(*theirs.categories, *new)), _recoded(values, codes)
+
+
+def _recoded(values: NDArray[np.float64], of_code: NDArray[np.float64]) -> NDArray[np.float64]:
+    there = ~np.isnan(values)
     recoded = values.copy()
-    recoded[there] = codes[values[there].astype(int)]
-    return dataclasses.replace(theirs, categories=labels), recoded
+    recoded[there] = of_code[values[there].astype(int)]
+    return recoded
 
 
-def _plain(label: str, column: Column) -> str:
-    """Return a label as it is compared: truth values may be written in large or small letters."""
+def _numbers(column: Column) -> NDArray[np.float64]:
+    """Return the numbers that labels are: whole ones with leading zeros, say."""
+    numbers = [number_of(label) for label in column.categories]
+    for label, number in zip(column.categories, numbers, strict=True):
+        if number is None or np.isinf(number):
+            raise UsageError(f"column {column.name} holds {label!r}, where numbers are known")
+    return np.array(numbers, np.float64)
+
+
+def _by_value(labels: Sequence[str]) -> dict[Decimal, str]:
+    """Return labels by the numbers that they are; nothing where one is none, or two are the same."""
+    found = {number: label for label in labels if (number := _exact(label)) is not None}
+    return found if len(found) == len(labels) else {}
+
+
+def _exact(label: str) -> Decimal | None:
+    """Return the number that a label is with all its digits, None where it is none."""
+    try:
+        return Decimal(label) if number_of(label) is not None else None
+    except ArithmeticError:  # of an exponent
+        return None
+
+
+def _plain(label: str, column: Column, by_value: Mapping[Decimal, str]) -> str:
+    """Return a label as it is compared: truth values in small letters, and numbers among numbers by their value."""
+    number = _exact(label) if by_value else None
+    if number is not None:
+        return by_value.get(number, label)
     return label.lower() if column.kind == "boolean" else label
 
 

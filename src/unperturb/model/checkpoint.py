@@ -107,6 +107,8 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
             if header.get("format") != kind:
                 raise ModelError(f"{path} is a safetensors file, but not of the kind {kind}")
             return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118 (it is no mapping)
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist; check the path.") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a model file, or it is damaged ({error})") from None
 

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from unperturb.app.batch import exit_code
-from unperturb.app.options import as_compute, compute_options, echo_json, json_option, model_option
+from unperturb.app.options import SEEDS, as_compute, compute_options, echo_json, json_option, model_option
 from unperturb.app.progress import progress_line
 
 
@@ -46,9 +46,7 @@ from unperturb.app.progress import progress_line
 @click.option(
     "--crop", type=click.IntRange(16), default=192, show_default=True, help="Most pixels a side; the middle is taken."
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of noise and draws, with an image's name."
-)
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Of noise and draws, with an image's name.")
 @click.option("--data-note", default=None, help="What the images are, for the card.  [default: their folders]")
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there already.")
 @compute_options

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from unperturb.app.options import compute_options, echo_json, json_option, model_option
+from unperturb.app.options import SEEDS, compute_options, echo_json, json_option, model_option
 
 PHOTO, TWO_D, BLUR, MISSING, STACKED = KINDS = ("photo", "two-d", "blur", "missing", "stacked")
 
@@ -51,7 +51,7 @@ IN_VAIN = {
 )
 @click.option("--set", "name", type=click.Choice(sum(SETS.values(), ())), default=None,
               help="The one set to train on.  [default: all of the kind]")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise, the training and the draws.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Of the noise, the training and the draws.")
 @click.option("--overwrite", is_flag=True, help="Replace pictures that are there already.")
 @compute_options
 @json_option

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from unperturb.app.options import device_option, echo_json, json_option, precision_option, warn_of_grey_levels
+from unperturb.app.options import SEEDS, device_option, echo_json, json_option, precision_option, warn_of_grey_levels
 from unperturb.app.progress import progress_line
 
 
@@ -136,7 +136,7 @@ from unperturb.app.progress import progress_line
     show_default=True,
     help="One image in so many is kept for validation.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Of everything random.")
 @click.option("--name", default=None, help="The model's name, for its card.  [default: the file's]")
 @click.option("--description", default="", help="One sentence for its card.")
 @click.option("--data-note", default="", help="What the data is, for its card.")

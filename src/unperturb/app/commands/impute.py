@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from unperturb.app.options import echo_json, json_option
+from unperturb.app.options import SEEDS, echo_json, json_option
 from unperturb.app.progress import progress_line
 
 
@@ -29,11 +29,15 @@ from unperturb.app.progress import progress_line
 @click.option(
     "--header/--no-header", default=None, help="Whether the first line names the columns.  [default: found out]"
 )
+@click.option("--delimiter", type=click.Choice([",", ";", "|", "tab"]), default=None, metavar="SIGN",
+              help="What stands between the cells of a text: , ; | or tab.  [default: found out]")  # fmt: skip
+@click.option("--decimal", type=click.Choice([".", ","]), default=None,
+              help="What stands before the decimals of numbers in a text.  [default: found out between semicolons, else .]")  # fmt: skip
 @click.option("--model", type=click.Path(path_type=Path), default=None,
               help="A model that --save-model has written, for rows of the same columns; nothing is learned then.")  # fmt: skip
 @click.option("--save-model", type=click.Path(dir_okay=False, path_type=Path), default=None,
               help="Where to keep what was learned of the table.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of learning and draws.")
+@click.option("--seed", type=SEEDS, default=0, show_default=True, help="Of learning and draws.")
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
 @json_option
@@ -42,6 +46,8 @@ def impute(
     output: Path | None,
     draws: int,
     header: bool | None,
+    delimiter: str | None,
+    decimal: str | None,
     model: Path | None,
     save_model: Path | None,
     seed: int,
@@ -63,7 +69,7 @@ def impute(
         raise click.UsageError("--save-model keeps what was learned; with --model nothing is")
     told: dict[str, Any] = {
         "marks": (*MARKS, *reading["marks"]), "categories": reading["categories"], "keep": reading["keep"],
-        "header": header,
+        "header": header, "delimiter": "\t" if delimiter == "tab" else delimiter, "decimal": decimal,
     }  # fmt: skip
     target = default_output(table) if output is None else output
     imputing = Imputing(table, target, draws, told, model, save_model, Learning(seed=seed), overwrite)
@@ -91,6 +97,12 @@ def _tell(result: dict[str, Any], *, header: bool | None, as_json: bool) -> None
     click.echo(f"unperturb: {count} missing cells in {len(result['missing'])} columns", err=True)
     if result["left"]:
         click.echo(f"unperturb: nothing was observed of {', '.join(result['left'])}; left as it is", err=True)
+    if result["mostly_different"]:
+        click.echo(
+            f"unperturb: most values of {', '.join(result['mostly_different'])} are different, and were taken for "
+            "categories; --keep leaves such a column as it is, --decimal says how its numbers are written",
+            err=True,
+        )
     if result["unseen"]:
         click.echo(
             f"unperturb: {result['unseen']} cells hold a category that was not learned; they stay, and say nothing of "
