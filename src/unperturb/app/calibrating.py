@@ -17,7 +17,7 @@ from unperturb.app.outputs import Job, check_not_input
 from unperturb.atomic import check_place, make_folder
 from unperturb.data.listing import files_of
 from unperturb.data.patches import LUMINANCE, held_out_files
-from unperturb.data.recording import check_finite, read
+from unperturb.data.recording import Recording, check_finite, read
 from unperturb.errors import FileError, ModelError, UnperturbError, UsageError
 from unperturb.infer.calibrate import (
     TRIED_INFLATION,
@@ -240,10 +240,12 @@ def _try(
     scales: set[float] = set()
 
     def work(number: int, job: Job) -> dict[str, Any]:
-        clean, scale = _read(job.source, levels or [], gray=options["gray"])
-        scales.add(scale)
-        if levels is not None and len(scales) > 1:
+        recording = read(job.source)
+        scale = recording.full_scale
+        if levels is not None and scales - {scale}:
             raise FileError(f"{job.source} has another bit depth than the files before it; give images of one kind")
+        clean = _clean(recording, job.source, levels or [], gray=options["gray"])
+        scales.add(scale)
         sigmas = shares if levels is None else [level / scale for level in levels]
         mine: list[Trial] = []
         for drawing in drawings:
@@ -267,18 +269,15 @@ def _try(
     return tried, failures
 
 
-def _read(path: Path, levels: list[float], *, gray: bool) -> tuple[NDArray[np.float32], float]:
-    """Return a clean image as floats, and how many of its own units are 1; refuse noise that cannot be meant for it."""
-    recording = read(path)
+def _clean(recording: Recording, path: Path, levels: list[float], *, gray: bool) -> NDArray[np.float32]:
+    """Return a clean image as floats; refuse noise that cannot be meant for it."""
     check_finite(recording, path)
     for level in levels:
         check_sigma(recording, level)
     if recording.stack_shape:
         raise FileError(f"{path} is a stack of images; give single images to calibrate on")
     values = recording.as_float()
-    if gray and values.ndim == 3:
-        values = values @ np.array(LUMINANCE, np.float32)
-    return values, recording.full_scale
+    return values @ np.array(LUMINANCE, np.float32) if gray and values.ndim == 3 else values
 
 
 def _say_what_is_missing(tried: Sequence[Trial], made: Sequence[Calibration], level: float, confidence: float) -> None:
