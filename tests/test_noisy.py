@@ -158,6 +158,17 @@ def test_without_the_strength_of_the_noise_an_answer_that_does_not_move_with_it_
     assert float(found.mean() / (supervised.mean() + SIGMA**2)) == pytest.approx(1 + share**2, rel=0.01)
 
 
+def test_without_the_strength_of_the_noise_what_was_seen_is_no_answer():
+    """Networks begin there, and stayed. Break: no more than the largest share taken out, and nothing lost beyond."""
+    clean = scene(100, side=96)
+    seen = noisy(clean)
+    losses = [
+        float(NOISY["unsure"](lambda x, _, share=share: share * x + (1 - share) * clean, seen).mean())
+        for share in (1.0, 0.98, 0.95, 0.5, 0.0)
+    ]
+    assert losses == sorted(losses, reverse=True)
+
+
 COUNTING = Counting(gain=0.05, read=0.04, offset=0.1)
 
 

@@ -56,8 +56,9 @@ STEP, STRIDE = 0.2, 0.35
 A network is made of planes: shorter steps tell of the one that they stay on, and teach more slowly; longer ones show
 more noise than there is."""
 
-SHARE = 0.9
-"""The most of the noise that `unsure` takes for going with it: beyond, hardly anything would be left to tell by."""
+SHARE, STEEP = 0.9, 100.0
+"""The most of the noise that `unsure` takes for going with it, beyond which hardly anything would be left to tell by; and
+how much its loss rises with what goes beyond. Networks begin with what they were shown, which is all of it."""
 
 TRUST = 2 / 3
 """Share of the difference of neighbours that is taken off: γ / (1 + γ) with γ = 2."""
@@ -199,10 +200,10 @@ def steins_estimate(denoise: Denoise, noisy: Noisy) -> tuple[Tensor, Tensor]:
 def unsure(denoise: Denoise, noisy: Noisy) -> Tensor:
     """Return the distance to what was seen, of the answer without what goes with the noise as a whole."""
     answers, along = _moved(denoise, noisy, STEP, noisy.sigma)
-    share = (_mean(along) / noisy.level.square().clamp(min=1e-12)).clamp(-SHARE, SHARE)
-    return (
-        _mean((sum(answers) / 2 - noisy.values).square()) * (1 + share.square()) / (1 - share).square() * _unit(noisy)
-    )
+    with_noise = _mean(along) / noisy.level.square().clamp(min=1e-12)
+    share = with_noise.clamp(-SHARE, SHARE)
+    apart = _mean((sum(answers) / 2 - noisy.values).square()) * (1 + share.square()) / (1 - share).square()
+    return apart * _unit(noisy) + STEEP * (with_noise - share).abs()
 
 
 def _moved(denoise: Denoise, noisy: Noisy, length: float, level: Tensor) -> tuple[list[Tensor], Tensor]:
