@@ -57,8 +57,8 @@ A network is made of planes: shorter steps tell of the one that they stay on, an
 more noise than there is."""
 
 SHARE, STEEP = 0.9, 100.0
-"""The most of the noise that `unsure` takes for going with it, beyond which hardly anything would be left to tell by; and
-how much its loss rises with what goes beyond. Networks begin with what they were shown, which is all of it."""
+"""The most of the noise that `unsure` takes for going with it, beyond which hardly anything would be left to tell by;
+and how much its loss rises with what goes beyond. Networks begin with what they were shown, which is all of it."""
 
 TRUST = 2 / 3
 """Share of the difference of neighbours that is taken off: γ / (1 + γ) with γ = 2."""
