@@ -27,10 +27,7 @@ _SECONDS = {
 
 _TIMES = {"t", "time", "times", "timestamp", "elapsed", "elapsed time"}
 _NO_NAMES = {"min", "h"}  # a minimum, a height
-_DOUBTFUL = {
-    "t",
-    "s",
-}  # a temperature, an S wave: times only where they are spaced as times, as all is by its unit alone
+_DOUBTFUL = {"t", "s"}  # a temperature, an S wave: times only where they are spaced as times
 _UNIT = re.compile(r"^(.*?)\s*[\[(]\s*([^\[\]()]*?)\s*[\])]$")
 
 

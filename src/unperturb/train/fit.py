@@ -96,7 +96,7 @@ def fit(
         Where the precision is not that of the run so far.
     """
     device = next(state.denoiser.parameters()).device
-    # Weights lie where values are exchanged: no other run may write there.
+    # Weights and momenta lie on these: no other run may write there.
     processes = replace(processes or Processes(), values=Boards(2))
     dtype = _settle_precision(state, precision, device, processes)
     if objective is None:
