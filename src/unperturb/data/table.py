@@ -19,8 +19,6 @@ import gzip
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from decimal import Decimal
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +27,16 @@ from numpy.typing import NDArray
 
 from unperturb.atomic import whole
 from unperturb.data.opening import readable
-from unperturb.data.table_cells import fill, typed
-from unperturb.data.table_columns import MARKS, Column, Rules, understand
+from unperturb.data.table_cells import fill, typed, with_columns
+from unperturb.data.table_columns import MARKS, Column, Frame, Rules, check_twice, need, understand
+from unperturb.data.table_parquet import PARQUET, as_arrow, read_parquet, write_parquet
 from unperturb.data.table_text import DELIMITERS, TextStyle, read_text, text_bytes
 from unperturb.errors import FileError, UnperturbError, UsageError
 
 __all__ = ["MARKS", "SUFFIXES", "Column", "Table", "read_table", "table_of", "write_table"]
 
-Frame = Any
-"""A pandas.DataFrame; pandas comes with an extra."""
-
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 """The suffixes of files that are tables."""
-
-_PARQUET = b"PAR1"
-_OBJECTS = ("dictionary", "decimal", "string", "large_string")
-_VIEWS = ("string_view", "binary_view", "list_view", "large_list_view")
-"""Types that are read as pandas' own; as Arrow's, pandas does not know the views."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +109,7 @@ class Table:
             new[place], result[:, at] = fill(
                 self.cells.iloc[:, place], column, self.values[:, at], values[:, at], decimal
             )
-        return dataclasses.replace(self, values=result, cells=_with_columns(self.cells, new))
+        return dataclasses.replace(self, values=result, cells=with_columns(self.cells, new))
 
     def frame(self) -> Frame:
         """Return the table as a pandas.DataFrame.
@@ -128,7 +119,7 @@ class Table:
         are kept stay texts.
         """
         if self.schema is not None:
-            return self._arrow().to_pandas()
+            return as_arrow(self.cells, self.schema).to_pandas()
         frame = self.cells.copy()
         if self.text is None:
             return frame
@@ -136,19 +127,9 @@ class Table:
             place: typed(frame.iloc[:, place], column, self.values[:, at], self.text.decimal)
             for at, (place, column) in enumerate(zip(self.places, self.columns, strict=True))
         }
-        frame = _with_columns(frame, new)
+        frame = with_columns(frame, new)
         frame.columns = _names(self.cells, self.text)
         return frame
-
-    def _arrow(self) -> Any:
-        """Return the table as a pyarrow.Table, with the schema of the file that it came from."""
-        import pyarrow as pa
-
-        if self.schema is None:
-            return pa.Table.from_pandas(self.frame())
-        cells = _with_decimals(_as_in_file(self.cells, self.schema), self.schema)
-        arrow = pa.Table.from_pandas(cells, schema=self.schema.remove_metadata())
-        return arrow.replace_schema_metadata(self.schema.metadata)
 
 
 def table_of(
@@ -173,7 +154,7 @@ def table_of(
         There are no rows or columns, two columns have the same name, a name is not there, or a column of numbers holds
         infinity.
     """
-    _need("pandas")
+    need("pandas")
     names = _names(frame, None)
     _check_names(names, categories, keep)
     if not frame.shape[0]:
@@ -214,17 +195,17 @@ def read_table(
     UsageError
         A name is not there, or an option has no meaning for this file.
     """
-    _need("pandas")
+    need("pandas")
     path = Path(path)
     if delimiter not in (None, *DELIMITERS) or decimal not in (None, ".", ","):
         raise UsageError("a delimiter is one of , ; | and tab, a decimal sign is . or ,")
     with readable(path, "a table"):
         data = path.read_bytes()
     text, schema = None, None
-    if data.startswith(_PARQUET):
+    if data.startswith(PARQUET):
         if (header, delimiter, decimal) != (None, None, None):
             raise UsageError(f"{path} is Parquet, which has no header, delimiter or decimal sign; leave them out.")
-        cells, schema = _read_parquet(path)
+        cells, schema = read_parquet(path)
     else:
         cells, text = read_text(path, data, marks=marks, header=header, delimiter=delimiter, decimal=decimal)
     names = _names(cells, text)
@@ -265,10 +246,7 @@ def write_table(table: Table, path: str | Path, *, overwrite: bool = False) -> N
         with whole(target, overwrite=overwrite) as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if target.suffix.lower() == ".parquet":
-                _need("pyarrow")
-                import pyarrow.parquet as pq
-
-                pq.write_table(table._arrow(), temporary)
+                write_parquet(table.frame() if table.schema is None else table.cells, table.schema, temporary)
             else:
                 temporary.write_bytes(_text_of(table, target.name.lower()))
     except UnperturbError:
@@ -303,19 +281,13 @@ def _names(cells: Frame, text: TextStyle | None) -> list[str]:
 def _check_names(names: list[str], categories: Collection[str] = (), keep: Collection[str] = ()) -> None:
     if not names:
         raise UsageError("the table has no columns.")
-    _check_twice(names)
+    check_twice(names)
     absent = next((name for name in (*categories, *keep) if name not in names), None)
     if absent is not None:
         raise UsageError(f"there is no column {absent!r}; there are {', '.join(names)}.")
     both = next((name for name in categories if name in keep), None)
     if both is not None:
         raise UsageError(f"column {both!r} cannot both be kept as it is and be filled as a category.")
-
-
-def _check_twice(names: list[str]) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"two columns have the name {twice!r}; give each its own.")
 
 
 def _check(wanted: NDArray[np.float64], column: Column, *, nothing: bool) -> None:
@@ -328,61 +300,6 @@ def _check(wanted: NDArray[np.float64], column: Column, *, nothing: bool) -> Non
     unknown = column.kind == "category" and not column.categories
     if column.kind in ("boolean", "category") and not unknown and not np.isin(wanted, codes).all():
         raise UsageError(f"codes of column {column.name!r} must be whole numbers from 0 to {len(codes) - 1}.")
-
-
-def _with_columns(cells: Frame, new: dict[int, Any]) -> Frame:
-    """Return the cells with some columns replaced, by their place, whatever their type and name."""
-    import pandas as pd
-
-    columns = [new.get(place, cells.iloc[:, place]) for place in range(cells.shape[1])]
-    result = pd.concat(columns, axis=1)
-    result.columns = cells.columns
-    return result
-
-
-def _read_parquet(path: Path) -> tuple[Frame, Any]:
-    """Read a Parquet file into types that hold its values bit for bit, missing ones too."""
-    _need("pyarrow")
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def type_of(kind: Any) -> Any:
-        # Whole numbers, truth values and times have no missing cells in numpy's types.
-        by_pandas = any(getattr(pa.types, f"is_{name}")(kind) for name in (*_OBJECTS, *_VIEWS))
-        return None if by_pandas else pd.ArrowDtype(kind)
-
-    try:
-        _check_twice(pq.read_schema(path).names)
-        arrow = pq.read_table(path)
-        cells = arrow.to_pandas(types_mapper=type_of)
-    except UsageError as error:
-        raise FileError(f"{path}: {error}") from None
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be read as Parquet, it is damaged or cut short; obtain it again.") from error
-    if not len(cells):
-        raise FileError(f"{path} holds no rows; a table has some.")
-    return cells, arrow.schema
-
-
-def _as_in_file(cells: Frame, schema: Any) -> Frame:
-    """Return the cells with the names that the file has: pandas restores labels that are no texts, numbers say."""
-    index = [name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)]
-    return cells.set_axis([name for name in schema.names if name not in index], axis=1)
-
-
-def _with_decimals(cells: Frame, schema: Any) -> Frame:
-    """Return the cells with exact numbers in the columns of them: one that was empty has been filled with floats."""
-    import pyarrow as pa
-
-    new = {}
-    for place, field in zip(range(cells.shape[1]), schema, strict=False):  # an index comes after the columns
-        column = cells.iloc[:, place]
-        if pa.types.is_decimal(field.type) and any(isinstance(value, float) for value in column[column.notna()]):
-            new[place] = column.map(
-                lambda value, scale=field.type.scale: Decimal(f"{value:.{scale}f}"), na_action="ignore"
-            ).astype(object)
-    return _with_columns(cells, new) if new else cells
 
 
 def _text_of(table: Table, name: str) -> bytes:
@@ -401,8 +318,3 @@ def _is_counted(index: Any) -> bool:
     import pandas as pd
 
     return isinstance(index, pd.RangeIndex)
-
-
-def _need(package: str) -> None:
-    if find_spec(package) is None:
-        raise UsageError(f"this needs {package}, which comes with an extra: pip install 'unperturb[tables]'")

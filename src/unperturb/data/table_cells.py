@@ -3,7 +3,7 @@
 Missing cells alone are filled: nobody's observation is written anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.data.digits import digits_of
-from unperturb.data.table_columns import Column, Floats, Series, dense, held, may_be_decimal
+from unperturb.data.table_columns import Column, Floats, Frame, Series, dense, held, may_be_decimal
 from unperturb.data.table_text import number_of
 from unperturb.errors import UsageError
 
@@ -162,3 +162,13 @@ def _placed(cells: Series, places: NDArray[np.intp], new: Sequence[Any]) -> Seri
     filled = cells.copy()
     filled.iloc[places] = new
     return filled
+
+
+def with_columns(cells: Frame, new: Mapping[int, Series]) -> Frame:
+    """Return the cells of a table with some columns replaced, by their place, whatever their type and name."""
+    import pandas as pd
+
+    columns = [new.get(place, cells.iloc[:, place]) for place in range(cells.shape[1])]
+    result = pd.concat(columns, axis=1)
+    result.columns = cells.columns
+    return result

@@ -11,9 +11,10 @@ NaN where it is missing. The way back is in `unperturb.data.table_cells`.
 
 import functools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,9 @@ from unperturb.errors import UsageError
 
 Series = Any
 """A pandas.Series; pandas comes with an extra."""
+
+Frame = Any
+"""A pandas.DataFrame likewise."""
 
 Floats = NDArray[np.float64]
 Kind = Literal["numeric", "integer", "boolean", "category"]
@@ -181,6 +185,19 @@ def held(cells: Series) -> Held:
     if types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):
         return "number"
     return "text" if types.is_string_dtype(dtype) else "other"
+
+
+def check_twice(names: Sequence[str]) -> None:
+    """Refuse names of which two are the same, with a UsageError."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two columns have the name {twice!r}; give each its own.")
+
+
+def need(package: str) -> None:
+    """Refuse to go on without a package of the extra `tables`, with a UsageError."""
+    if find_spec(package) is None:
+        raise UsageError(f"this needs {package}, which comes with an extra: pip install 'unperturb[tables]'")
 
 
 def _plain(kind: type) -> type:
