@@ -24,7 +24,7 @@ import click
 import numpy as np
 import torch
 
-from unperturb.data.patches import Preparation, open_patches
+from unperturb.data.decoded import Preparation, open_patches
 from unperturb.model.machine import keep_freed_memory
 from unperturb.model.network import PRESETS, UNetSettings
 from unperturb.train.fit import fit

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from benchmarks.peers import Array
+from unperturb.data.decoded import held_out_files
 from unperturb.data.listing import files_of
-from unperturb.data.patches import held_out_files
 from unperturb.data.recording import read
 from unperturb.errors import UnperturbError
 from unperturb.infer.evaluate import perturb

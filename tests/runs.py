@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unperturb.data.patches import Patches, Preparation, open_patches
+from unperturb.data.decoded import Preparation, open_patches
+from unperturb.data.patches import Patches
 from unperturb.model.network import UNetSettings, VectorNetSettings
 from unperturb.train.fit import fit
 from unperturb.train.run import Habits

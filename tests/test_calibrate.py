@@ -855,7 +855,7 @@ def test_noise_that_cannot_be_meant_is_refused(run, model, tmp_path):
 
 def test_images_that_were_held_out_are_those_of_training(run, model, tmp_path):
     """Break: counted from 1."""
-    from unperturb.data.patches import Preparation, held_out_files, open_patches
+    from unperturb.data.decoded import Preparation, held_out_files, open_patches
 
     one, two = write_pictures(tmp_path / "one", range(5)), write_pictures(tmp_path / "two", range(5, 12), size=(32, 20))
     files = held_out_files([two, one], 4)

@@ -23,7 +23,7 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from unperturb.data.patches import Preparation, open_patches
+from unperturb.data.decoded import Preparation, open_patches
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import HALO, Compute
 from unperturb.model.card import Card

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from unperturb.data import patches as module
-from unperturb.data.patches import LUMINANCE, Patches, Preparation, open_patches
+from unperturb.data import decoded as module
+from unperturb.data.decoded import Preparation, open_patches
+from unperturb.data.patches import LUMINANCE, Patches
 from unperturb.errors import FileError, TrainingError, UsageError
 from unperturb.train.crops import Crops
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from runs import COLOUR, EVERYTHING, IMAGES, LINE, QUIET, assert_same, on_a_line, six_pictures
 
-from unperturb.data.patches import Patches, Preparation, open_patches
+from unperturb.data.decoded import Preparation, open_patches
+from unperturb.data.patches import Patches
 from unperturb.errors import FileError, TrainingError, UsageError
 from unperturb.model.checkpoint import load, save_model
 from unperturb.model.network import VectorNetSettings

@@ -15,8 +15,9 @@ from unperturb.app.batch import run_batch
 from unperturb.app.observing import check_mean, check_sigma
 from unperturb.app.outputs import Job, check_not_input
 from unperturb.atomic import check_place, make_folder
+from unperturb.data.decoded import held_out_files
 from unperturb.data.listing import files_of
-from unperturb.data.patches import LUMINANCE, held_out_files
+from unperturb.data.patches import LUMINANCE
 from unperturb.data.recording import Recording, check_finite, read
 from unperturb.errors import FileError, ModelError, UnperturbError, UsageError
 from unperturb.infer.calibrate import (

@@ -12,7 +12,7 @@ import torch
 from unperturb.app.adapting import run_noisy
 from unperturb.app.outputs import check_not_input
 from unperturb.atomic import check_place, make_folder
-from unperturb.data.patches import Preparation, open_patches
+from unperturb.data.decoded import Preparation, open_patches
 from unperturb.data.stretches import Stretches, are_signals, open_stretches
 from unperturb.errors import FileError, UsageError
 from unperturb.infer.calibrate import calibrate, trials
