@@ -56,7 +56,7 @@ def learned(objective: str, clean: list[Array], sigma: float, steps: int, seed: 
         return crop[:1] if objective == "squared" else crop
 
     settings = FitSettings(
-        str(Gaussian(sigma)), NETWORK, steps=steps, batch=BATCH, share=4, rate=2e-3, warmup=20, decay=1, average=0.995,
+        str(Gaussian(sigma)), NETWORK, steps=steps, batch=BATCH, share=4, rate=2e-3, warmup=20, decay=1,
         patch_size=PATCH, objective=objective, seed=seed,
     )  # fmt: skip
     state = FitState.start(settings)
@@ -76,7 +76,7 @@ def scored(denoiser: Denoiser, test: list[tuple[str, Array]], sigma: float) -> f
     scores = []
     for name, clean in test:
         noisy = perturb(clean, Gaussian(sigma), 0, name).values
-        scores.append(psnr(clean, restore(noisy, denoiser, sigma).clip(0, 1)))
+        scores.append(psnr(clean, restore(noisy, denoiser, sigma, quality="fast").clip(0, 1)))
     return float(np.mean(scores))
 
 
@@ -86,7 +86,7 @@ def scored(denoiser: Denoiser, test: list[tuple[str, Array]], sigma: float) -> f
 @click.option("--sigma", default=25.0, show_default=True, help="Noise level, of 255.")
 @click.option("--steps", default=6000, show_default=True, help="Of each training.")
 @click.option("--seed", default=0, show_default=True, help="Of first weights, crops, and noise that is drawn.")
-@click.option("--limit", default=60, show_default=True, help="Images to learn from.")
+@click.option("--limit", type=click.IntRange(min=1), help="The most images to learn from; all by default.")
 @click.option("--objectives", default=",".join(("squared", *NOISY)), show_default=True, help="Which.")
 def main(
     images: tuple[Path, ...],
@@ -95,7 +95,7 @@ def main(
     sigma: float,
     steps: int,
     seed: int,
-    limit: int,
+    limit: int | None,
     objectives: str,
 ) -> None:
     """Train by every objective, and print one line each."""

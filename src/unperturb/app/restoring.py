@@ -40,7 +40,7 @@ class Restoring:
     looking
         How they are looked at: model, noise level, what is missing.
     quality
-        As for `restore`.
+        As for `restore`; planes of a stack, of which there may be thousands, are looked at once by "auto".
     strength
         Share of what was found to be noise that is taken away. Less than all keeps grain, and is no best guess any more.
     overwrite
@@ -48,7 +48,7 @@ class Restoring:
     """
 
     looking: Looking
-    quality: str = "fast"
+    quality: str = "auto"
     strength: float = 1.0
     overwrite: bool = False
 
@@ -124,6 +124,7 @@ class Restoring:
     ) -> Iterator[tuple[Index, NDArray[np.float32]]]:
         recording, looking = seen.recording, seen.looking
         n_planes = int(np.prod(recording.stack_shape))
+        quality = "fast" if self.quality == "auto" and n_planes > 1 else self.quality
         for number, (index, plane, missing, sigma) in enumerate(seen.planes()):
             levels.append(None if sigma is None else seen.in_file_units(index, sigma))
 
@@ -138,7 +139,7 @@ class Restoring:
                 channel_axis=seen.channel_axis,
                 missing=missing,
                 perturbation=looking.perturbation,
-                quality=self.quality,
+                quality=quality,
                 compute=looking.compute,
                 progress=show,
             )

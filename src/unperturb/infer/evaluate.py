@@ -94,7 +94,7 @@ def evaluate_image(
     name: str,
     seed: int = 0,
     blind: bool = False,
-    quality: str = "fast",
+    quality: str = "auto",
     compute: Compute | None = None,
 ) -> Score:
     """Perturb one image, restore it, and compare with what it was, whatever the model was trained to look for.

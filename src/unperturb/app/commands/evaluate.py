@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from unperturb.app.batch import Told, exit_code, run_batch
-from unperturb.app.options import as_compute, compute_options, echo_json, json_option, model_option, warn_of_grey_levels
+from unperturb.app.options import (
+    as_compute,
+    compute_options,
+    echo_json,
+    json_option,
+    model_option,
+    quality_option,
+    warn_of_grey_levels,
+)
 from unperturb.app.outputs import Job
 from unperturb.app.progress import progress_line
 
@@ -20,9 +28,7 @@ from unperturb.app.progress import progress_line
 @model_option
 @click.option("--perturb", default="gaussian:sigma=0.1", show_default=True, help="What to do to the images, as a spec.")
 @click.option("--blind", is_flag=True, help="Estimate the noise level, rather than take it from the spec.")
-@click.option(
-    "--quality", type=click.Choice(["fast", "best"]), default="fast", show_default=True, help="As for restore."
-)
+@quality_option
 @click.option("--gray", is_flag=True, help="Reduce colour images to luminance first.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the noise; each image has its own, from seed and name."

@@ -15,6 +15,7 @@ from unperturb.app.options import (
     json_option,
     looking_options,
     output_option,
+    quality_option,
 )
 from unperturb.app.outputs import Job, plan
 from unperturb.data.stretches import are_signals
@@ -24,13 +25,7 @@ from unperturb.data.stretches import are_signals
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option
 @looking_options
-@click.option(
-    "--quality",
-    type=click.Choice(["fast", "best"]),
-    default="fast",
-    show_default=True,
-    help="best averages eight flips and rotations, at eight times the time.",
-)
+@quality_option
 @click.option(
     "--strength",
     type=click.FloatRange(0, 1),
