@@ -30,7 +30,12 @@ from unperturb.model.machine import keep_freed_memory
 
 
 def natural(noisy: Array, sigma: float) -> Array:
-    """Run the bundled model natural, sigma as known, one call of the network."""
+    """Run the bundled model natural, sigma as known, as the commands do: small images are looked at several times."""
+    return _restore(noisy, sigma, "auto")
+
+
+def natural_fast(noisy: Array, sigma: float) -> Array:
+    """Run the bundled model natural with quality "fast": one call of the network."""
     return _restore(noisy, sigma, "fast")
 
 
@@ -49,7 +54,12 @@ def _model() -> Denoiser:
     return load("natural")
 
 
-METHODS: Mapping[str, Method] = {"natural": natural, "natural, best": natural_best, **PEERS}
+METHODS: Mapping[str, Method] = {
+    "natural, fast": natural_fast,
+    "natural": natural,
+    "natural, best": natural_best,
+    **PEERS,
+}
 """Every method by the name that the table gives it."""
 
 

@@ -40,7 +40,7 @@ ENDS, WIDE = 0.001, 3.09
 """Share of the values that may lie beyond either end, and where so much of a Gaussian does."""
 
 SOME = 10**5
-"""Values that are looked at for it."""
+"""The most values that are looked at for it."""
 
 SAME, NEAR = 1e-3, 0.5
 """How far from where they were learned signals are left: one by itself, and several, which have no place in common."""
@@ -131,7 +131,7 @@ def place(values: NDArray[np.float32], sigma: float, ends: Sequence[float] | Non
         return 0.0, 1.0
     least = float(values.min())
     most = max(float(values.max()) - least, sigma)
-    some = values.ravel()[:: max(1, values.size // SOME)].astype(np.float64)
+    some = values.ravel()[:: -(-values.size // SOME)].astype(np.float64)
     low, high = np.quantile(some, [ENDS, 1 - ENDS]) + np.array([WIDE, -WIDE]) * sigma  # the picture's own, or within
     extent = max(float(high - low), sigma)
     below = -max(sigma, BELOW * extent)

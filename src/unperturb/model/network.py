@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unperturb.errors import ModelError, UsageError
-from unperturb.model import winograd
+from unperturb.model import fused, winograd
 from unperturb.model.given import Given
 from unperturb.model.layout import arranged, as_map, luminance_basis, padded, shuffle, unshuffle
 
@@ -233,7 +233,7 @@ class UNet(nn.Module):
             features = down(features)
         features = self.middle(features)
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
-            features = decode(up(features) + kept.pop())
+            features = decode(_onto(kept.pop(), up, features))
         noise = shuffle(self.tail(features), factor)[:, :channels]
         return torch.einsum("ij,bi...->bj...", basis, noise)
 
@@ -324,11 +324,15 @@ class Residual(nn.Module):
         super().__init__()
         self.first = _convolution(dims, width, width)
         self.second = _convolution(dims, width, width)
+        self._packed = fused.Packed(), fused.Packed()
         with torch.no_grad():
             self.second.weight.mul_(0.2)  # near the identity at first, so that depth costs no stability
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of the shape of `x`."""
+        """Return a tensor of the shape of `x`; of a network that does not learn it may be that of `x` itself."""
+        if fused.pays(x, learning=self.training):
+            first, second = self._packed
+            return fused.residual(x, first.of(self.first.weight), second.of(self.second.weight))
         return x + self.second(functional.relu(self.first(x)))
 
 
@@ -354,11 +358,20 @@ class Doubling2d(nn.ConvTranspose2d):
         """``(batch, channel, height, width)`` to ``(batch, channel_out, 2 · height, 2 · width)``."""
         if x.device.type != "cpu":
             return super().forward(x, output_size)
+        batch, _, height, width = x.shape
+        return self._placed(x).reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+
+    def added_to(self, kept: Tensor, x: Tensor) -> Tensor:
+        """Return ``kept + forward(x)``, written in place of `kept`."""
+        placed = self._placed(x)
+        total = kept.permute(0, 2, 3, 1).reshape(placed.shape).add_(placed)
+        return total.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+    def _placed(self, x: Tensor) -> Tensor:
         channels, out = self.weight.shape[:2]
         batch, _, height, width = x.shape
         four = functional.linear(x.permute(0, 2, 3, 1), self.weight.permute(2, 3, 1, 0).reshape(4 * out, channels))
-        placed = four.view(batch, height, width, 2, 2, out).permute(0, 1, 3, 2, 4, 5)
-        return placed.reshape(batch, 2 * height, 2 * width, out).permute(0, 3, 1, 2)
+        return four.view(batch, height, width, 2, 2, out).permute(0, 1, 3, 2, 4, 5)
 
 
 def _check_given(given: Given | None, wanted: bool) -> None:
@@ -366,6 +379,14 @@ def _check_given(given: Given | None, wanted: bool) -> None:
         raise ModelError("this model restores from an observation: bind it to one first, denoiser.given(y, mask)")
     if given is not None and not wanted:
         raise ModelError("this model takes noise alone, and nothing beside it can be given to it")
+
+
+def _onto(kept: Tensor, up: nn.Module, features: Tensor) -> Tensor:
+    """Return what was kept, and what comes from the level below, together."""
+    if isinstance(up, Doubling2d) and kept.device.type == "cpu" and not torch.is_grad_enabled():
+        return up.added_to(kept, features)
+    total: Tensor = kept + up(features)
+    return total
 
 
 def _blocks(dims: int, width: int, depth: int) -> nn.Sequential:
