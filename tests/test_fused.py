@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from unperturb.infer import tiled as module
+from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model import fused
 from unperturb.model.network import Doubling2d, UNet, UNetSettings
 
@@ -101,6 +103,31 @@ def test_nothing_is_fused_while_something_is_learned(monkeypatch):
     with torch.no_grad():
         net(x, torch.tensor(0.3))  # in float32
         network(dims=1)(normal(1, 1, 16), torch.tensor(0.3))
+
+
+LEVELS = [torch.tensor(0.3), torch.tensor([0.1, 0.2, 0.3]), normal(1, 1, 20, 12).abs(), normal(3, 1, 20, 12).abs()]
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=["one", "three", "map", "maps"])
+def test_small_signals_are_answered_together_as_one_by_one(level, monkeypatch):
+    """Breaks: all have the level of the first; one call a signal; done once a call."""
+    net, x, calls, done = network(), normal(3, 1, 20, 12), [], []
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        calls.append(len(x))
+        return net(x, sigma)
+
+    tiled = Tiled(denoise, Compute("cpu", "bfloat16"), lambda: done.append(1))
+    levels = [level[item : item + 1] if level.ndim and len(level) > 1 else level for item in range(3)]
+    one_by_one = torch.cat([tiled(x[item : item + 1], levels[item]) for item in range(3)])
+    calls.clear()
+    done.clear()
+    assert torch.equal(tiled(x, level), one_by_one)
+    assert (calls, len(done)) == ([3], 3)
+    calls.clear()
+    monkeypatch.setattr(module, "TOGETHER", 2 * 20 * 12)
+    assert torch.equal(tiled(x, level), one_by_one)
+    assert sorted(calls) == [1, 2]
 
 
 @pytest.mark.parametrize("error", [NotImplementedError, AttributeError, RuntimeError])

@@ -22,6 +22,10 @@ HALO = 64
 TILE = 768
 """Default size of a tile in pixels."""
 
+TOGETHER = 1 << 16
+"""Pixels of small signals that are answered in one call in half precision, where it changes no bit of an answer. On
+two cores with matrix units eight of 96 × 96 take less than half the time so."""
+
 LONG = 1 << 18
 """Default size of a tile of a signal, in samples; its halo is all that the network sees."""
 
@@ -90,19 +94,24 @@ class Tiled:
         """
         level = torch.as_tensor(sigma)
         result = torch.empty_like(x, dtype=torch.float32)
-        pieces = [(item, tile) for item in range(len(x)) for tile in self.tiles(x.shape[2:])]
+        size = self._together(x)
+        batches = [range(first, min(first + size, len(x))) for first in range(0, len(x), size)]
+        pieces = [(items, tile) for items in batches for tile in self.tiles(x.shape[2:])]
 
-        def work(index: int) -> None:
-            item, tile = pieces[index]
-            bound = self.denoise.cut(item, tile.outer) if isinstance(self.denoise, Bound) else self.denoise
-            answer = self._answer(bound, x[item][_all_channels(tile.outer)], _cut(level, item, tile))
-            result[item][_all_channels(tile.inner)] = answer[_all_channels(tile.crop)]
+        def work(index: int) -> int:
+            items, tile = pieces[index]
+            several = slice(items.start, items.stop)
+            bound = self.denoise.cut(items.start, tile.outer) if isinstance(self.denoise, Bound) else self.denoise
+            answer = self._answer(bound, x[several][_all_of(tile.outer)], _cut(level, several, tile))
+            result[several][_all_of(tile.inner)] = answer[_all_of(tile.crop)]
+            return len(items)
 
         # A single piece is left to the threads within each operation.
         with workers(self.device, self.compute.threads) if len(pieces) > 1 else nullcontext(map) as run:
-            for _ in run(work, range(len(pieces))):
+            for count in run(work, range(len(pieces))):
                 if self.done is not None:
-                    self.done()
+                    for _ in range(count):
+                        self.done()
         return self.denoise.settled(result) if isinstance(self.denoise, Bound) else result
 
     def tiles(self, shape: tuple[int, ...]) -> list[Tile]:
@@ -134,10 +143,16 @@ class Tiled:
 
     def _answer(self, denoise: Denoise, x: Tensor, sigma: Tensor) -> Tensor:
         # A copy, for the denoiser to do with as it likes.
-        x = x[None].to(self.device, torch.float32, copy=True, memory_format=torch.contiguous_format)
+        x = x.to(self.device, torch.float32, copy=True, memory_format=torch.contiguous_format)
         with torch.no_grad(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             answer: Tensor = denoise(x, sigma.to(x))
-        return answer[0].float().cpu()
+        return answer.float().cpu()
+
+    def _together(self, x: Tensor) -> int:
+        """Return how many items are answered in one call: one, but of small signals in half precision."""
+        if self.dtype != torch.bfloat16 or self.device.type != "cpu" or isinstance(self.denoise, Bound):
+            return 1
+        return max(1, TOGETHER // max(1, x[0, 0].numel())) if len(x) else 1
 
 
 def unet_settings(denoise: Denoise) -> UNetSettings | None:
@@ -147,13 +162,14 @@ def unet_settings(denoise: Denoise) -> UNetSettings | None:
     return settings if isinstance(settings, UNetSettings) else None
 
 
-def _cut(level: Tensor, item: int, tile: Tile) -> Tensor:
-    """Return the noise level of one tile of one item: a number, or a map ``(1, 1, *space)``."""
+def _cut(level: Tensor, items: slice, tile: Tile) -> Tensor:
+    """Return the noise level of one tile of some items: a number, ``(batch or 1,)``, or a map of that tile."""
     if level.ndim == 0:
         return level
-    mine = level[item if len(level) > 1 else 0]
-    return mine if mine.ndim == 0 else mine[_all_channels(tile.outer)][None]
+    mine = level[items] if len(level) > 1 else level
+    return mine if mine.ndim == 1 else mine[_all_of(tile.outer)]
 
 
-def _all_channels(space: Slices) -> Slices:
-    return (slice(None), *space)
+def _all_of(space: Slices) -> Slices:
+    """Return a part of space of all channels of all items."""
+    return (slice(None), slice(None), *space)
