@@ -24,7 +24,7 @@ TILE = 768
 
 TOGETHER = 1 << 16
 """Pixels of small signals that are answered in one call in half precision, where it changes no bit of an answer. On
-two cores with matrix units eight of 96 × 96 take less than half the time so."""
+two cores with matrix units eight of 96 × 96 take half the time so."""
 
 LONG = 1 << 18
 """Default size of a tile of a signal, in samples; its halo is all that the network sees."""
