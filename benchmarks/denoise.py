@@ -29,14 +29,14 @@ from unperturb.model.denoiser import Denoiser
 from unperturb.model.machine import keep_freed_memory
 
 
-def natural(noisy: Array, sigma: float) -> Array:
-    """Run the bundled model natural, sigma as known, as the commands do: small images are looked at several times."""
-    return _restore(noisy, sigma, "auto")
-
-
 def natural_fast(noisy: Array, sigma: float) -> Array:
-    """Run the bundled model natural with quality "fast": one call of the network."""
+    """Run the bundled model natural, sigma as known, with quality "fast": one call of the network."""
     return _restore(noisy, sigma, "fast")
+
+
+def natural_auto(noisy: Array, sigma: float) -> Array:
+    """Run the bundled model natural with quality "auto", the default: small images are looked at two or four times."""
+    return _restore(noisy, sigma, "auto")
 
 
 def natural_best(noisy: Array, sigma: float) -> Array:
@@ -56,7 +56,7 @@ def _model() -> Denoiser:
 
 METHODS: Mapping[str, Method] = {
     "natural, fast": natural_fast,
-    "natural": natural,
+    "natural, auto": natural_auto,
     "natural, best": natural_best,
     **PEERS,
 }

@@ -27,7 +27,7 @@ from unperturb.infer.metrics import psnr, ssim
 from unperturb.model.spec import parse
 
 SET12 = images.TEST_SETS / "set12"
-FAST = ("natural", "total variation", "wavelets, BayesShrink", "wavelets, VisuShrink")
+FAST = ("natural, fast", "total variation", "wavelets, BayesShrink", "wavelets, VisuShrink")
 
 
 # --- Law 14 -----------------------------------------------------------------------------------------------------------
