@@ -67,7 +67,7 @@ def tile(place: Place, spec: str) -> Image.Image:
     rows, columns = (slice(max(0, first - margin), first + SIDE + margin) for first in (place.top, place.left))
     clean = whole[rows, columns]
     noisy = perturb(clean, parse(spec), 0, place.shows).values.clip(0, 1)
-    answer = restore(noisy, load("photo"), channel_axis=-1).clip(0, 1)
+    answer = restore(noisy, load("photo"), channel_axis=-1, quality="fast").clip(0, 1)
     inner = tuple(slice(min(margin, first), min(margin, first) + SIDE) for first in (place.top, place.left))
     canvas = Image.new("RGB", (2 * SIDE + GAP, SIDE + TITLE), "white")
     for number, values in enumerate((noisy, answer)):

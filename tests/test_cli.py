@@ -11,7 +11,7 @@ import tifffile
 from pictures import opened, picture
 from PIL import Image, ImageOps
 
-from unperturb.model.checkpoint import load
+from unperturb.model.checkpoint import load, save_model
 
 
 def test_restore_writes_beside_its_input(run, model, tmp_path):
@@ -42,6 +42,23 @@ def test_restore_a_stack_page_by_page(run, model, tmp_path):
     restored = tifffile.imread(tmp_path / "s_restored.tif")
     assert restored.shape == stack.shape
     assert restored.dtype == np.uint16
+
+
+def test_planes_of_a_stack_are_looked_at_once(run, model, tmp_path):
+    """By default images as small as these are looked at four times. Break: planes are as well."""
+    known = load(model)
+    trained = tmp_path / "trained.safetensors"
+    save_model(known.with_card(training={"steps": 1}), trained)
+    values = np.random.default_rng(0).random((2, 20, 24), dtype=np.float32)
+    for name, shown in (("stack", values), ("image", values[0])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", shown, photometric="minisblack")
+        found = []
+        for quality in ("auto", "fast"):
+            target = tmp_path / f"{name}_{quality}.tif"
+            options = "--model", trained, "--sigma", "0.1", "--quality", quality
+            assert run("restore", tmp_path / f"{name}.tif", "-o", target, *options)[0] == 0
+            found.append(tifffile.imread(target))
+        assert np.array_equal(*found) == (name == "stack")
 
 
 def test_restore_keeps_the_units_of_a_float_file(run, tmp_path, model):

@@ -10,7 +10,9 @@ from torch.nn import functional
 from unperturb.infer import tiled as module
 from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model import fused
-from unperturb.model.network import Doubling2d, UNet, UNetSettings
+from unperturb.model.card import Card
+from unperturb.model.denoiser import Denoiser
+from unperturb.model.network import Convolution2d, Doubling2d, UNet, UNetSettings
 
 pytestmark = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"
@@ -90,6 +92,47 @@ def test_a_kernel_that_has_changed_is_brought_into_order_again():
     assert torch.equal(answer(net, x), first)
 
 
+def test_what_was_written_past_all_versions_is_seen():
+    """Break: versions alone are asked for."""
+    net, x = network(), normal(1, 1, 16, 16)
+    first = answer(net, x)
+    for layer in (net.middle[0].first, net.encode[0][0].second):
+        layer.weight.data.mul_(-3)
+        fresh = network()
+        fresh.load_state_dict(net.state_dict())
+        assert not torch.equal(answer(fresh, x), first)
+        assert torch.equal(answer(net, x), answer(fresh, x))
+    weights = dict(net.named_parameters())
+    for factor in (1, 2, 1, 3, 1, 4, 2):
+        scaled = {name: weight.detach() * factor for name, weight in weights.items()}
+        fresh.load_state_dict(scaled)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found = torch.func.functional_call(net, scaled, (x, torch.tensor(0.3))).float()
+        assert torch.equal(found, answer(fresh, x))
+
+
+def test_a_network_that_was_made_without_versions_answers():
+    with torch.inference_mode():
+        net = network()
+        assert torch.equal(answer(net, normal(1, 1, 16, 16)), answer(network(), normal(1, 1, 16, 16)))
+
+
+def test_layers_that_are_listened_to_or_replaced_are_asked():
+    """Breaks: hooks are not looked for; layers of any kind are taken for convolutions."""
+
+    class Louder(Convolution2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 100 * super().forward(x)
+
+    listened, replaced, x, heard = network(), network(), normal(1, 1, 16, 16), []
+    plain = answer(listened, x)
+    listened.middle[0].first.register_forward_hook(lambda *_: heard.append(1))
+    assert (answer(listened, x) - plain).abs().max() < 0.005
+    assert heard == [1]
+    replaced.middle[0].second.__class__ = Louder
+    assert (answer(replaced, x) - plain).abs().max() > 0.02
+
+
 def test_nothing_is_fused_while_something_is_learned(monkeypatch):
     """Weights may then be written by other processes, which no version tells of.
 
@@ -105,19 +148,15 @@ def test_nothing_is_fused_while_something_is_learned(monkeypatch):
         network(dims=1)(normal(1, 1, 16), torch.tensor(0.3))
 
 
-LEVELS = [torch.tensor(0.3), torch.tensor([0.1, 0.2, 0.3]), normal(1, 1, 20, 12).abs(), normal(3, 1, 20, 12).abs()]
+LEVELS = [torch.tensor(0.3), torch.tensor([0.1, 0.2, 0.3]), normal(1, 1, 20, 16).abs(), normal(3, 1, 20, 16).abs()]
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=["one", "three", "map", "maps"])
 def test_small_signals_are_answered_together_as_one_by_one(level, monkeypatch):
     """Breaks: all have the level of the first; one call a signal; done once a call."""
-    net, x, calls, done = network(), normal(3, 1, 20, 12), [], []
-
-    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        calls.append(len(x))
-        return net(x, sigma)
-
-    tiled = Tiled(denoise, Compute("cpu", "bfloat16"), lambda: done.append(1))
+    denoiser, x, calls, done = Denoiser(Card(UNetSettings(widths=(8, 16)))).eval(), normal(3, 1, 20, 16), [], []
+    denoiser.register_forward_pre_hook(lambda _, arguments: calls.append(len(arguments[0])))
+    tiled = Tiled(denoiser, Compute("cpu", "bfloat16"), lambda: done.append(1))
     levels = [level[item : item + 1] if level.ndim and len(level) > 1 else level for item in range(3)]
     one_by_one = torch.cat([tiled(x[item : item + 1], levels[item]) for item in range(3)])
     calls.clear()
@@ -125,9 +164,16 @@ def test_small_signals_are_answered_together_as_one_by_one(level, monkeypatch):
     assert torch.equal(tiled(x, level), one_by_one)
     assert (calls, len(done)) == ([3], 3)
     calls.clear()
-    monkeypatch.setattr(module, "TOGETHER", 2 * 20 * 12)
+    monkeypatch.setattr(module, "TOGETHER", 2 * 20 * 16)
     assert torch.equal(tiled(x, level), one_by_one)
     assert sorted(calls) == [1, 2]
+
+
+def test_functions_are_asked_of_one_signal_at_a_time():
+    """With one level, or a map of it: what a formula makes of numbers. Break: several at a time."""
+    x, levels = normal(3, 1, 20, 16), torch.tensor([0.1, 1, 3])
+    exact = torch.cat([x[item : item + 1] / (1 + levels[item] ** 2) for item in range(3)])
+    assert torch.equal(Tiled(lambda x, s: x / (1 + s**2), Compute("cpu", "bfloat16"))(x, levels), exact)
 
 
 @pytest.mark.parametrize("error", [NotImplementedError, AttributeError, RuntimeError])
@@ -137,6 +183,8 @@ def test_without_the_library_nothing_is_lost(error, monkeypatch):
 
     monkeypatch.setattr(fused, "_packed", missing)
     fused.works.cache_clear()
-    assert not fused.works()
-    assert answer(network(), normal(1, 1, 16, 16)).isfinite().all()
-    fused.works.cache_clear()
+    try:
+        assert not fused.works()
+        assert answer(network(), normal(1, 1, 16, 16)).isfinite().all()
+    finally:
+        fused.works.cache_clear()

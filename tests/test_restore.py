@@ -9,7 +9,6 @@ from skimage import data
 
 from unperturb.data.noise import estimate_sigma
 from unperturb.errors import ModelError, UsageError
-from unperturb.infer import restore as module
 from unperturb.infer.observe import observe
 from unperturb.infer.restore import restore
 from unperturb.infer.sample import sample
@@ -34,11 +33,11 @@ def values(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def model(channels: int = 1, dims: int = 2, **card: object) -> Denoiser:
+def model(channels: int = 1, dims: int = 2) -> Denoiser:
     """Build a network that does more to its input than an untrained one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        denoiser = Denoiser(Card(UNetSettings(dims=dims, channels=channels, widths=(4, 8), blocks=1), **card))
+        denoiser = Denoiser(Card(UNetSettings(dims=dims, channels=channels, widths=(4, 8), blocks=1)))
     with torch.no_grad():
         denoiser.network.tail.weight.mul_(30)
     return denoiser.requires_grad_(False)
@@ -233,42 +232,6 @@ def test_best_is_the_mean_over_the_eight_turns():
     np.testing.assert_allclose(
         restore(y, denoiser, 0.3, quality="best", compute=EXACTLY), total / 8, rtol=1e-4, atol=1e-5
     )
-
-
-TRAINED = {"training": {"steps": 1}}
-
-
-@pytest.mark.parametrize(("shape", "turns"), [((16, 12), (0, 2, 4, 6)), ((24, 16), (0, 2)), ((32, 13), (0,))])
-@pytest.mark.parametrize("level", [0.3, None])
-def test_small_images_are_looked_at_as_often_as_is_cheap(shape, turns, level, monkeypatch):
-    """Breaks: always four looks; one that is turned by a quarter; each look with a level of its own."""
-    monkeypatch.setattr(module, "ENOUGH", 4 * 16 * 12)
-    y, denoiser = values(*shape), model(**TRAINED)
-    sigma = estimate_sigma(y) if level is None else level
-    looks = [restore(turned(y, turn), denoiser, sigma, quality="fast", compute=EXACTLY) for turn in turns]
-    back = [
-        np.rot90(look[:, ::-1] if turn >= 4 else look, -(turn % 4)) for look, turn in zip(looks, turns, strict=True)
-    ]
-    answer = restore(y, denoiser, level, compute=EXACTLY)
-    np.testing.assert_allclose(answer, np.mean(back, 0), rtol=1e-4, atol=1e-5)
-    assert (np.abs(answer - back[0]).max() > 0.01) == (len(turns) > 1)
-
-
-def test_what_may_change_when_it_is_turned_is_looked_at_once():
-    """Breaks: any function, any network, or any number of dimensions is turned."""
-    y, level = values(16, 12), 0.3
-    seen = []
-
-    def denoise(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        seen.append(x)
-        return x
-
-    restore(y, denoise, level, compute=EXACTLY)
-    assert len(seen) == 1
-    line, block = (model(dims=dims, **TRAINED) for dims in (1, 3))
-    for denoiser, given in ((model(), y), (line, y[0]), (block, values(8, 8, 8))):
-        once = restore(given, denoiser, level, quality="fast", compute=EXACTLY)
-        np.testing.assert_array_equal(restore(given, denoiser, level, compute=EXACTLY), once)
 
 
 # --- Tiles and threads ------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def observe(
         conditional = moved(denoise, planes, strength, missing, placed=placed)
         posterior = _conditioned(conditional, start, sigma, missing, compute)
     elif missing is None and (perturbation is None or isinstance(perturbation, Gaussian)):
-        stated = _noise_of(perturbation, sigma)
+        stated = noise_of(perturbation, sigma)
         if stated is None and planes.ndim == 2:
             level = torch.tensor([_strength_in(each) for each in start.numpy()])
         else:
@@ -217,7 +217,7 @@ def _conditioned(
     return blind_posterior(denoise.given(seen, observed, 0.0 if sigma is None else sigma), compute)
 
 
-def _noise_of(perturbation: Perturbation | None, sigma: float | NDArray[Any] | None) -> float | NDArray[Any] | None:
+def noise_of(perturbation: Perturbation | None, sigma: float | NDArray[Any] | None) -> float | NDArray[Any] | None:
     """Return the noise level that was told, or that a perturbation states."""
     stated = perturbation.sigma if isinstance(perturbation, Gaussian) else None
     return stated if sigma is None and isinstance(stated, float) else sigma
@@ -236,7 +236,7 @@ def _likelihood(
     if perturbation is not None and not isinstance(perturbation, Gaussian):
         return likelihood_of(perturbation, seen, mask)
     assert mask is not None
-    level = _noise_of(perturbation, sigma)
+    level = noise_of(perturbation, sigma)
     assert not isinstance(level, np.ndarray)
     return Likelihood(mask_operator(mask), seen, 0.0 if level is None else level)
 

@@ -32,7 +32,7 @@ from unperturb.model import isp
 from unperturb.model.level import Level, Limits, Range, draw, draw_whole, highest, lowest
 from unperturb.model.operators import gaussian_blur, luminance
 from unperturb.model.optics import Jpeg
-from unperturb.model.perturbation import Choice, Composition, Perturbation, Perturbed, Process, uniform
+from unperturb.model.perturbation import Composition, Perturbation, Perturbed, Process, alternatives, uniform
 
 Speed = Annotated[Level, Limits(0, 10**6)]
 Amount = Annotated[Level, Limits(0, 4)]
@@ -180,8 +180,7 @@ def leaves_means(perturbation: Perturbation) -> bool:
     Over hundreds of pixels such noise has averaged out. Files of a quality below `FAIR` have bands, and means of their
     own.
     """
-    alternatives = perturbation.parts if isinstance(perturbation, Choice) else (perturbation,)
-    chains = [each.parts if isinstance(each, Composition) else (each,) for each in alternatives]
+    chains = [each.parts if isinstance(each, Composition) else (each,) for each in alternatives(perturbation)]
     return all(any(isinstance(part, Camera) for part in chain) and all(map(_is_fair, chain)) for chain in chains)
 
 

@@ -27,6 +27,8 @@ from unperturb.model.card import Card
 from unperturb.model.given import BLIND, Given, show
 from unperturb.model.network import build
 from unperturb.model.operators import with_coarse
+from unperturb.model.optics import compresses
+from unperturb.model.perturbation import Perturbation, alternatives
 from unperturb.model.spec import parse
 
 
@@ -34,7 +36,11 @@ class Denoise(Protocol):
     """Anything that answers with the posterior mean: a `Denoiser`, a closed form, a user's own function."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return E[clean | clean + sigma · noise = x], of the shape of `x`."""
+        """Return E[clean | clean + sigma · noise = x], of the shape of `x`.
+
+        Signals of `x` that have axes of space come one by one, ``(1, channel, *space)``, with one sigma or a map of it,
+        ``(1, 1, *space)``; to a `Denoiser` they may come several at a time.
+        """
         ...
 
 
@@ -124,10 +130,21 @@ class Denoiser(nn.Module):
 
         A network is told by a simulated camera what noise does to the mean of dark places, and no two cameras do alike.
         """
+        known = self._perturbation
+        return known is not None and leaves_means(known)
+
+    @property
+    def block(self) -> int:
+        """Pixels after which places repeat: those of JPEG's blocks, with colour at half resolution; else 1."""
+        known = self._perturbation
+        return 16 if known is not None and any(map(compresses, alternatives(known))) else 1
+
+    @property
+    def _perturbation(self) -> Perturbation | None:
         try:
-            return bool(self.card.perturbation) and leaves_means(parse(self.card.perturbation))
+            return parse(self.card.perturbation) if self.card.perturbation else None
         except UsageError:  # a card may say what no spec does
-            return False
+            return None
 
     def inflation(self, sigma: Tensor) -> Tensor:
         """Return what noise is multiplied by on the way to a draw, as the card has it; 1 where it says nothing.

@@ -329,11 +329,18 @@ class Residual(nn.Module):
             self.second.weight.mul_(0.2)  # near the identity at first, so that depth costs no stability
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of the shape of `x`; of a network that does not learn it may be that of `x` itself."""
-        if fused.pays(x, learning=self.training):
+        """Return a tensor of the shape of `x`; written in place of `x` where convolutions are fused."""
+        if self._is_plain and fused.pays(x, learning=self.training):
             first, second = self._packed
             return fused.residual(x, first.of(self.first.weight), second.of(self.second.weight))
         return x + self.second(functional.relu(self.first(x)))
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether both convolutions are what they were built as, and nobody listens to them."""
+        layers = (self.first, self.second)
+        heard = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+        return not heard and all(type(layer) is Convolution2d for layer in layers)
 
 
 class Convolution2d(nn.Conv2d):

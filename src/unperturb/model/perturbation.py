@@ -316,6 +316,11 @@ def _counted(clean: Tensor, gain: Level, generator: torch.Generator) -> Tensor:
     return (unit * torch.poisson(wide.clamp(min=0) / unit, generator)).to(clean)
 
 
+def alternatives(perturbation: Perturbation) -> tuple[Perturbation, ...]:
+    """Return what a perturbation chooses from: the parts of a `Choice`, or itself alone."""
+    return perturbation.parts if isinstance(perturbation, Choice) else (perturbation,)
+
+
 def _unfold(whole: "Composition | Choice") -> None:
     """Settle the parts of a composition or a choice, and what is true of them all."""
     flat: list[Perturbation] = []

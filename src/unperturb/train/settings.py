@@ -8,7 +8,7 @@ from typing import Any
 from unperturb.errors import UsageError
 from unperturb.model.network import NetworkSettings, UNetSettings, describe, recall
 from unperturb.model.optics import compresses
-from unperturb.model.perturbation import Choice
+from unperturb.model.perturbation import alternatives
 from unperturb.model.spec import parse
 from unperturb.train.noisy import NOISY
 from unperturb.train.objective import OBJECTIVES
@@ -111,8 +111,7 @@ class FitSettings:
         """Refuse to look for colour at half resolution where there is none, or nothing that has it so."""
         if not self.half_colour:
             return
-        perturbation = parse(self.perturb)
-        parts = perturbation.parts if isinstance(perturbation, Choice) else (perturbation,)
+        parts = alternatives(parse(self.perturb))
         if not (isinstance(self.network, UNetSettings) and self.network.channels == 3 and any(map(compresses, parts))):
             raise UsageError("half_colour is for images in colour, under a perturbation with JPEG")
 
