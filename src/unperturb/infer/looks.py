@@ -124,10 +124,8 @@ def turns(quality: str, plane: Plane, denoise: Denoise, *, one_call: bool) -> Se
     if quality == "best":
         return range(8)
     # Of functions, and of networks that others have trained, nobody knows whether they may be turned.
-    trained = isinstance(denoise, Denoiser) and bool(denoise.card.training)
-    if quality == "fast" or not trained or not one_call or not plane.is_image:
+    known = denoise.card.network if isinstance(denoise, Denoiser) and denoise.card.training else None
+    if quality == "fast" or not one_call or not plane.is_image or not isinstance(known, UNetSettings):
         return UPRIGHT[:1]
-    assert isinstance(denoise, Denoiser)
-    settings = denoise.card.network
-    seen = plane.pixels(settings) if isinstance(settings, UNetSettings) else ENOUGH
+    seen = plane.pixels(known)
     return next(UPRIGHT[:looks] for looks in (4, 2, 1) if looks == 1 or looks * seen <= ENOUGH)
