@@ -63,7 +63,7 @@ def restore(
         What was done to the values, where it is known, for a model of noise alone; see `observe`.
     quality
         "fast": one look; "best": the average over eight flips and rotations, for images; "auto": over two or four of
-        them where a model that `fit` has trained on images sees no more than half a million pixels in all, and asks no
+        them where a model that `fit` has trained on images sees no more than 400,000 pixels in all, and asks no
         more than once for an answer; else one look.
     compute
         Device, precision, tiles.
