@@ -425,3 +425,17 @@ def test_what_compression_left_without_any_high_frequency_is_told_without_a_warn
     found = measure_noise(list((255 * seen).round() / 255), [], step=1 / 255)
     assert math.isfinite(found.sigma.value)
     assert math.isfinite(found.gain.value)
+
+
+def test_without_intervals_all_else_is_the_same():
+    """Break: the first fold left out in place of none."""
+    scene = data.camera()[:256, :256] / 255
+    noise = np.random.default_rng(0).standard_normal(scene.shape) * np.sqrt(0.002 * scene + 0.01**2)
+    sure, plain = (measure_noise([scene + noise], intervals=intervals) for intervals in (True, False))
+    for name in ("sigma", "gain", "read", "intercept", "unevenness", "whiteness"):
+        one, other = getattr(sure, name), getattr(plain, name)
+        assert other.value == one.value
+        assert np.isfinite([one.low, one.high]).all()
+        assert other.high == np.inf
+    assert (plain.heard, plain.correlated) == (sure.heard, sure.correlated) == (True, False)
+    np.testing.assert_array_equal(plain.variance, sure.variance)

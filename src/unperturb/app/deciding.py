@@ -61,7 +61,7 @@ def decide(path: Path, recording: Recording) -> Decision:
     if not is_photograph(recording):
         return Decision("natural", "it is no finished photograph")
     try:
-        found = diagnose_files([path], side=LOOKED_AT)
+        found = diagnose_files([path], side=LOOKED_AT, intervals=False)  # of which nothing is asked here
     except UnperturbError:
         return Decision("natural", "it does not tell what noise it has")
     return decided(found, compressed=recording.format == "jpeg" or found.faults.compressed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def diagnose_files(
     dark: Sequence[Path] = (),
     flat: Sequence[Path] = (),
     side: int = SIDE,
+    intervals: bool = True,
 ) -> Diagnosis:
     """Diagnose the noise that files have in common.
 
@@ -122,6 +124,8 @@ def diagnose_files(
         Frames of something even: noise at one brightness more, without any texture.
     side
         Pixels a side of every plane that are looked at, in its middle.
+    intervals
+        As for `measure_noise`.
 
     Raises
     ------
@@ -155,25 +159,29 @@ def diagnose_files(
         raise UsageError(
             "the dark frames are brighter than most of the images; are they of the same camera and setting?"
         )
-    noise = _measured(planes, others, [*darks, *flats], offset or 0.0, 1 / white if whole else 0.0)
+    step = 1 / white if whole else 0.0
+    measure = partial(measure_noise, step=step, intervals=intervals)
+    noise = _measured(planes, others, [*darks, *flats], offset or 0.0, measure)
     # What is within a few steps of rounding is no fault, however little noise there is.
-    strength = max(noise.sigma.value, 3 / white if whole else 0.0)
+    strength = max(noise.sigma.value, 3 * step)
     faults = find_faults(planes, strength, (0.0, 1.0) if whole else None)
     spec = specified(noise, faults, offset)
     advice = advice_on(noise, faults, paired=bool(seconds))
     return Diagnosis(len(files), len(chosen), noise, faults, white, spec, advice, offset)
 
 
-def _measured(planes: Planes, others: Planes, even: Planes, offset: float, step: float) -> NoiseCurve:
+def _measured(
+    planes: Planes, others: Planes, even: Planes, offset: float, measure: Callable[[Planes, Planes], NoiseCurve]
+) -> NoiseCurve:
     """Measure noise above an offset, in planes with or without second shots, and in frames without texture."""
     # These are second shots of themselves, turned by a half.
     firsts, twins = [*planes, *even], [*others, *(plane[::-1, ::-1] for plane in even)] if others else []
     lit, again = ([plane - offset for plane in shots] for shots in (firsts, twins))
-    noise = measure_noise(lit, again, step=step)
+    noise = measure(lit, again)
     if not even:
         return noise
     # How strong it is over all is asked of the pictures.
-    return replace(noise, sigma=measure_noise(lit[: len(planes)], again[: len(planes)], step=step).sigma)
+    return replace(noise, sigma=measure(lit[: len(planes)], again[: len(planes)]).sigma)
 
 
 def _frames(sources: Sequence[Path], side: int, kinds: set[tuple[str, float]]) -> Planes:
