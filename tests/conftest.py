@@ -22,6 +22,15 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
+def one_thread():
+    """Compute on one thread: small arrays gain nothing from more, which wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def run(capsys):
     """Run the command line in this process; returns exit code, standard output and standard error."""
 

@@ -12,7 +12,8 @@ from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model import fused
 from unperturb.model.card import Card
 from unperturb.model.denoiser import Denoiser
-from unperturb.model.network import Convolution2d, Doubling2d, UNet, UNetSettings
+from unperturb.model.layers import Convolution2d, Doubling2d
+from unperturb.model.network import UNet, UNetSettings
 
 pytestmark = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bfloat16"

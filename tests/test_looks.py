@@ -13,17 +13,15 @@ from unperturb.model.denoiser import Denoise, Denoiser
 from unperturb.model.network import UNetSettings
 from unperturb.model.perturbation import Gaussian
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXACTLY = Compute(device="cpu", precision="float32")
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Let images of 16 × 12 be small, and compute on one thread, which is faster for these."""
+    """Let images of 16 × 12 be small."""
     monkeypatch.setattr(module, "ENOUGH", 4 * 16 * 12)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def values(*shape: int, seed: int = 0) -> np.ndarray:

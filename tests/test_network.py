@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unperturb.errors import ModelError, UsageError
+from unperturb.model.layers import Doubling2d
 from unperturb.model.layout import as_map, shuffle, unshuffle
 from unperturb.model.network import (
     PRESETS,
-    Doubling2d,
     UNet,
     UNetSettings,
     VectorNet,

@@ -17,16 +17,9 @@ from unperturb.model.card import Card
 from unperturb.model.denoiser import Denoiser
 from unperturb.model.network import UNetSettings, VectorNetSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXACTLY = Compute(device="cpu", precision="float32")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Arrays as small as these gain nothing from threads, which wait for each other where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def values(*shape: int, seed: int = 0) -> np.ndarray:

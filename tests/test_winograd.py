@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from unperturb.model import winograd
-from unperturb.model.network import Convolution2d
+from unperturb.model.layers import Convolution2d
 
 SHAPES = [(1, 3, 5, 4, 4), (2, 48, 64, 8, 12), (3, 64, 48, 16, 4), (1, 7, 2, 20, 8), (2, 5, 6, 7, 1), (1, 6, 5, 13, 10)]
 """Batch, channels in, channels out, height, width."""

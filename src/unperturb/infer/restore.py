@@ -110,11 +110,10 @@ def restore(
         answer = plane.turned_back(mean, turn)
         total = answer if total is None else total + answer
     assert total is not None
-    result = total
     if missing is None and isinstance(denoise, Denoiser) and denoise.keeps_means and plane.is_image:
-        return even(plane.values, result, channel_axis)
+        return even(plane.values, total, channel_axis)
     undone = perturbation is not None and not is_conditional(denoise)  # then what was observed is not as it was
-    return result if missing is None or sigma or undone else plane.kept(result)
+    return total if missing is None or sigma or undone else plane.kept(total)
 
 
 def _count(observation: Observation, progress: Progress | None, turn: int, n_turns: int) -> None:

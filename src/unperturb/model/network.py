@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unperturb.errors import ModelError, UsageError
-from unperturb.model import fused, winograd
 from unperturb.model.given import Given
+from unperturb.model.layers import blocks, convolution, double, halve, onto
 from unperturb.model.layout import arranged, as_map, luminance_basis, padded, shuffle, unshuffle
 
 
@@ -165,14 +165,14 @@ class UNet(nn.Module):
         widths, dims = settings.widths, settings.dims
         phases = settings.shuffle**dims
         seen = (settings.channels + 1) * (2 if settings.given else 1)
-        self.head = _convolution(dims, seen * phases, widths[0])
+        self.head = convolution(dims, seen * phases, widths[0])
         sides = list(zip(widths, settings.depths, strict=True))
-        self.encode = nn.ModuleList(_blocks(dims, *side) for side in sides[:-1])
-        self.down = nn.ModuleList(_halve(dims, *pair) for pair in pairwise(widths))
-        self.middle = _blocks(dims, *sides[-1])
-        self.up = nn.ModuleList(_double(dims, *pair) for pair in zip(widths[1:], widths[:-1], strict=True))
-        self.decode = nn.ModuleList(_blocks(dims, *side) for side in sides[:-1])
-        self.tail = _convolution(dims, widths[0], settings.channels * phases)
+        self.encode = nn.ModuleList(blocks(dims, *side) for side in sides[:-1])
+        self.down = nn.ModuleList(halve(dims, *pair) for pair in pairwise(widths))
+        self.middle = blocks(dims, *sides[-1])
+        self.up = nn.ModuleList(double(dims, *pair) for pair in zip(widths[1:], widths[:-1], strict=True))
+        self.decode = nn.ModuleList(blocks(dims, *side) for side in sides[:-1])
+        self.tail = convolution(dims, widths[0], settings.channels * phases)
         with torch.no_grad():
             self.tail.weight.mul_(0.1)  # the untrained network all but returns its input
         self.register_buffer("_basis", luminance_basis(settings.channels), persistent=False)
@@ -233,7 +233,7 @@ class UNet(nn.Module):
             features = down(features)
         features = self.middle(features)
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
-            features = decode(_onto(kept.pop(), up, features))
+            features = decode(onto(kept.pop(), up, features))
         noise = shuffle(self.tail(features), factor)[:, :channels]
         return torch.einsum("ij,bi...->bj...", basis, noise)
 
@@ -317,102 +317,8 @@ class VectorNet(nn.Module):
         return hidden
 
 
-class Residual(nn.Module):
-    """Two convolutions beside an identity: x + W₂ relu(W₁ x)."""
-
-    def __init__(self, dims: int, width: int) -> None:
-        super().__init__()
-        self.first = _convolution(dims, width, width)
-        self.second = _convolution(dims, width, width)
-        self._packed = fused.Packed(), fused.Packed()
-        with torch.no_grad():
-            self.second.weight.mul_(0.2)  # near the identity at first, so that depth costs no stability
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of the shape of `x`; written in place of `x` where convolutions are fused."""
-        if self._is_plain and fused.pays(x, learning=self.training):
-            first, second = self._packed
-            return fused.residual(x, first.of(self.first.weight), second.of(self.second.weight))
-        return x + self.second(functional.relu(self.first(x)))
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether both convolutions are what they were built as, and nobody listens to them."""
-        layers = (self.first, self.second)
-        heard = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
-        return not heard and all(type(layer) is Convolution2d for layer in layers)
-
-
-class Convolution2d(nn.Conv2d):
-    """A 3 × 3 convolution without bias, that takes the faster way where there is one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channel, height, width)``."""
-        training = torch.is_grad_enabled() and self.weight.requires_grad
-        if winograd.pays(x, self.weight, training=training):
-            return winograd.convolve(x, self.weight)
-        return super().forward(x)
-
-
-class Doubling2d(nn.ConvTranspose2d):
-    """A transposed 2 × 2 convolution of step 2 without bias: every pixel becomes four, by one matrix.
-
-    A processor is asked for the product itself. The library's own kernel takes eight times as long as that of the
-    convolution which goes the other way, a tenth of the whole network's time.
-    """
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """``(batch, channel, height, width)`` to ``(batch, channel_out, 2 · height, 2 · width)``."""
-        if x.device.type != "cpu":
-            return super().forward(x, output_size)
-        batch, _, height, width = x.shape
-        return self._placed(x).reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
-
-    def added_to(self, kept: Tensor, x: Tensor) -> Tensor:
-        """Return ``kept + forward(x)``, written in place of `kept`."""
-        placed = self._placed(x)
-        total = kept.permute(0, 2, 3, 1).reshape(placed.shape).add_(placed)
-        return total.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-    def _placed(self, x: Tensor) -> Tensor:
-        channels, out = self.weight.shape[:2]
-        batch, _, height, width = x.shape
-        four = functional.linear(x.permute(0, 2, 3, 1), self.weight.permute(2, 3, 1, 0).reshape(4 * out, channels))
-        return four.view(batch, height, width, 2, 2, out).permute(0, 1, 3, 2, 4, 5)
-
-
 def _check_given(given: Given | None, wanted: bool) -> None:
     if wanted and given is None:
         raise ModelError("this model restores from an observation: bind it to one first, denoiser.given(y, mask)")
     if given is not None and not wanted:
         raise ModelError("this model takes noise alone, and nothing beside it can be given to it")
-
-
-def _onto(kept: Tensor, up: nn.Module, features: Tensor) -> Tensor:
-    """Return what was kept, and what comes from the level below, together."""
-    if isinstance(up, Doubling2d) and kept.device.type == "cpu" and not torch.is_grad_enabled():
-        return up.added_to(kept, features)
-    total: Tensor = kept + up(features)
-    return total
-
-
-def _blocks(dims: int, width: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(*(Residual(dims, width) for _ in range(depth)))
-
-
-def _convolution(dims: int, channels: int, out: int) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:
-    kind: type[Any] = (nn.Conv1d, Convolution2d, nn.Conv3d)[dims - 1]
-    layer: nn.Conv1d | nn.Conv2d | nn.Conv3d = kind(channels, out, 3, padding=1, bias=False)
-    return layer
-
-
-def _halve(dims: int, channels: int, out: int) -> nn.Module:
-    kind: type[Any] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
-    layer: nn.Module = kind(channels, out, 2, stride=2, bias=False)
-    return layer
-
-
-def _double(dims: int, channels: int, out: int) -> nn.Module:
-    kind: type[Any] = (nn.ConvTranspose1d, Doubling2d, nn.ConvTranspose3d)[dims - 1]
-    layer: nn.Module = kind(channels, out, 2, stride=2, bias=False)
-    return layer
