@@ -71,16 +71,18 @@ def _smoothed(u: Tensor, mask: Tensor) -> Tensor:
 
     def force(v: Tensor) -> Tensor:
         bent = _laplacian(v)
-        return erased * (_laplacian(bent) - TENSION * bent)
+        return _laplacian(bent).sub_(bent, alpha=TENSION).mul_(erased)
 
-    return u + conjugate_gradients(force, -force(u), ITERATIONS, early=not u.is_cuda)
+    return conjugate_gradients(force, force(u).neg_(), ITERATIONS, early=not u.is_cuda).add_(u)
 
 
 def _laplacian(u: Tensor) -> Tensor:
     """Return the sum of second differences; at the edge, u goes on by its mirror image. It is its own adjoint."""
-    total = torch.zeros_like(u)
+    total = u * (-2 * (u.ndim - 2))
     for axis in range(2, u.ndim):
-        slope = u.diff(dim=axis)
-        total.narrow(axis, 0, slope.shape[axis]).add_(slope)
-        total.narrow(axis, 1, slope.shape[axis]).sub_(slope)
+        last = u.shape[axis] - 1
+        total.narrow(axis, 0, last).add_(u.narrow(axis, 1, last))
+        total.narrow(axis, 1, last).add_(u.narrow(axis, 0, last))
+        for edge in (0, last):
+            total.select(axis, edge).add_(u.select(axis, edge))
     return total

@@ -29,18 +29,19 @@ def conjugate_gradients(
     early
         Whether to end as soon as all are solved. To find out stalls a GPU; what is solved stays as it is anyway.
     """
-    u, residual, direction = torch.zeros_like(right), right, right
+    u, residual, direction = torch.zeros_like(right), right.clone(), right.clone()
     size = begun = inner(residual, residual)
     for iteration in range(iterations):
         moved = first if iteration == 0 and first is not None else matrix(direction)
         bend = inner(direction, moved)
         # An item that is solved, or whose M is seen not to be positive, stays where it is.
         pace = torch.where((bend > 0) & (size > 1e-12 * begun), size / bend, torch.zeros_like(size))
-        u, residual = u + pace * direction, residual - pace * moved
+        u.addcmul_(pace, direction)
+        residual.addcmul_(pace, moved, value=-1)
         before, size = size, inner(residual, residual)
         if early and (not (pace > 0).any() or bool((size <= 1e-12 * begun).all())):
             break
-        direction = residual + size / before.clamp(min=torch.finfo(size.dtype).tiny) * direction
+        direction.mul_(size / before.clamp(min=torch.finfo(size.dtype).tiny)).add_(residual)
     return u
 
 
