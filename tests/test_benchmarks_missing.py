@@ -63,8 +63,8 @@ def test_a_model_of_noise_is_better_than_the_classics_at_what_is_linear(case):
 def test_figures_are_what_they_say():
     """Of a signal of white noise whose posterior is known: its mean is 0, and its draws are noise like it.
 
-    Breaks: draws compared with the best guess, not with the truth; observed pixels counted; gradients
-    of pairs alone both of which are missing.
+    Breaks: draws compared with the mean, not with the truth; with the error of the best guess, not of the mean;
+    observed pixels counted; gradients of pairs alone both of which are missing.
     """
     generator = np.random.default_rng(0)
     clean = generator.standard_normal((200, 200)).astype(np.float32) * 0.1
@@ -74,16 +74,19 @@ def test_figures_are_what_they_say():
         np.where(seen.missing, 0.1 * generator.standard_normal(clean.shape), clean).astype(np.float32) for _ in range(4)
     ]
     best = np.where(seen.missing, 0, clean)
-    row = row_of("case", "method", [Picture("noise", "", clean)], [seen], [Answer(best, filled, 2.0)])
-    assert row.psnr == pytest.approx(20, abs=0.1)
+    polished = np.where(seen.missing, 0.5 * clean, clean)
+    row = row_of("case", "method", [Picture("noise", "", clean)], [seen], [Answer(polished, 2.0, filled, best)])
+    # Half of the values are below 0, and are cut off there.
+    assert row.psnr == pytest.approx(20 - 10 * np.log10((1 + 1 / 4) / 2), abs=0.1)
     assert row.error_of_draw == pytest.approx(2, rel=0.03)
     assert row.difference_of_draws == pytest.approx(2, rel=0.03)
     assert row.sharpness_of_draw == pytest.approx(1, rel=0.03)
-    assert row.sharpness == pytest.approx(1 / 3, rel=0.05)  # of three pairs, two have one observed pixel, one has none
+    # Of three pairs, two have one observed pixel, and one has none.
+    assert row.sharpness == pytest.approx(2 / 3 * (1 + 1 / 4) / 2 + 1 / 3 * 1 / 4, rel=0.05)
     assert (row.coverage, row.promise) == (pytest.approx(0.6, abs=0.02), 0.6)
     assert row.seconds == pytest.approx(2 / 0.04)
     assert row.kept
-    moved = Answer(best + 1e-6, filled, 2.0)
+    moved = Answer(best + 1e-6, 2.0, filled, best)
     assert not row_of("case", "method", [Picture("noise", "", clean)], [seen], [moved]).kept
 
 
@@ -92,7 +95,13 @@ def test_what_is_not_missing_is_judged_whole():
     torch.manual_seed(0)
     clean = coffee(colour=False).values
     seen = perturb(clean, parse("jpeg:quality=10"), 0, "coffee")
-    row = row_of("case", "method", [Picture("coffee", "", clean)], [seen], [Answer(clean + 0.01, [clean, clean], 1.0)])
+    row = row_of(
+        "case",
+        "method",
+        [Picture("coffee", "", clean)],
+        [seen],
+        [Answer(clean + 0.01, 1.0, [clean, clean], clean + 0.02)],
+    )
     assert row.psnr == pytest.approx(40, abs=0.1)
     assert (row.kept, row.sharpness, row.sharpness_of_draw) == (None, pytest.approx(1), pytest.approx(1))
     assert (row.error_of_draw, row.difference_of_draws, row.coverage) == (pytest.approx(0), pytest.approx(0), 1)

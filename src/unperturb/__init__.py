@@ -44,6 +44,7 @@ _HOMES = {
     "unperturb.infer.observe": ["Observation", "observe"],
     "unperturb.infer.particles": ["ParticleDraws", "sample_observed"],
     "unperturb.infer.places": ["Place", "look", "widest_windows"],
+    "unperturb.infer.polish": ["polish"],
     "unperturb.infer.pooling": [
         "Estimate", "Pooled", "coefficients_of", "mean_of", "pool", "quantile_of", "variance_of",
     ],

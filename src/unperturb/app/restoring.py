@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from unperturb.data.exif import upright
 from unperturb.data.recording import Index, Recording
 from unperturb.data.signal import Signal
 from unperturb.errors import UsageError
+from unperturb.infer.polish import STEPS, polish
 from unperturb.infer.restore import Progress, restore
 from unperturb.model.stabilise import is_noise
 
@@ -127,10 +129,12 @@ class Restoring:
         quality = "fast" if self.quality == "auto" and n_planes > 1 else self.quality
         for number, (index, plane, missing, sigma) in enumerate(seen.planes()):
             levels.append(None if sigma is None else seen.in_file_units(index, sigma))
+            steps = STEPS[quality] if looking.polisher is not None and seen.keeps_observed else 0
+            parts = 2 if steps else 1
 
-            def show(tile: int, total: int, number: int = number) -> None:
+            def show(done: int, total: int, first: int = parts * number, parts: int = parts) -> None:
                 if progress is not None:
-                    progress(number * total + tile, n_planes * total)
+                    progress(first * total + done, parts * n_planes * total)
 
             answer = restore(
                 plane,
@@ -143,6 +147,18 @@ class Restoring:
                 compute=looking.compute,
                 progress=show,
             )
+            if steps:
+                assert missing is not None
+                assert looking.polisher is not None
+                answer = polish(
+                    answer,
+                    missing,
+                    looking.polisher,
+                    channel_axis=seen.channel_axis,
+                    steps=steps,
+                    compute=looking.compute,
+                    progress=partial(show, first=2 * number + 1),
+                )
             yield index, answer if self.strength == 1 else plane + np.float32(self.strength) * (answer - plane)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unperturb.infer.metrics import psnr, ssim
 from unperturb.infer.observe import is_conditional
+from unperturb.infer.polish import STEPS, polish
 from unperturb.infer.restore import restore
 from unperturb.infer.tiled import Compute
 from unperturb.model import operators
@@ -94,6 +95,7 @@ def evaluate_image(
     name: str,
     seed: int = 0,
     blind: bool = False,
+    polisher: Denoise | None = None,
     quality: str = "auto",
     compute: Compute | None = None,
 ) -> Score:
@@ -109,6 +111,8 @@ def evaluate_image(
         As for `perturb`.
     blind
         Estimate the noise level even where the perturbation says it.
+    polisher
+        A denoiser of noise that polishes what is found in missing pixels (`unperturb.infer.polish`), if there is one.
     quality, compute
         As for `restore`.
 
@@ -129,7 +133,10 @@ def evaluate_image(
         perturbation=None if plain or blind or is_conditional(denoise) or missing is not None else perturbation,
         quality=quality,
         compute=compute,
-    ).clip(0, 1)
+    )
+    if polisher is not None and missing is not None and not sigma and not blind:
+        answer = polish(answer, missing, polisher, channel_axis=axis, steps=STEPS[quality], compute=compute)
+    answer = answer.clip(0, 1)
     return Score(
         psnr(clean, answer), ssim(clean, answer, channel_axis=axis),
         psnr(clean, noisy), ssim(clean, noisy, channel_axis=axis),

@@ -16,6 +16,7 @@ from unperturb.app.options import (
     echo_json,
     json_option,
     model_option,
+    polisher_of,
     quality_option,
     warn_of_grey_levels,
 )
@@ -56,6 +57,7 @@ def evaluate(
     from unperturb.model.spec import parse
 
     perturbation, denoiser, compute = parse(perturb), load(model), as_compute(device, precision, tile)
+    polisher = polisher_of(model)
     warn_of_grey_levels(perturbation)
     keep_freed_memory()
     files = files_of(inputs)
@@ -70,6 +72,7 @@ def evaluate(
                 name=job.source.name,
                 seed=seed,
                 blind=blind,
+                polisher=polisher,
                 quality=quality,
                 compute=compute,
             )

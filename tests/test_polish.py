@@ -1,0 +1,188 @@
+"""A best guess of missing pixels is polished by a denoiser of noise: nearer to the truth, and nothing else touched."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import unperturb as up
+from unperturb.app.sample import sample_photograph
+from unperturb.errors import UsageError
+from unperturb.infer.polish import LEVELS, STEPS, polish
+from unperturb.infer.restore import restore
+from unperturb.infer.tiled import Compute
+from unperturb.model.checkpoint import save_model
+from unperturb.model.denoiser import Denoiser
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+EXACTLY = Compute(device="cpu", precision="float32")
+
+
+def holes(*shape: int, share: float = 0.5, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape) < share
+
+
+def photograph(size: int = 96) -> np.ndarray:
+    return sample_photograph().as_float()[100 : 100 + size, 150 : 150 + size].mean(-1)
+
+
+def halved(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    return x / 2
+
+
+def error(answer: np.ndarray, clean: np.ndarray, missing: np.ndarray) -> float:
+    return float(np.square(answer - clean)[missing].mean())
+
+
+@pytest.fixture(scope="module")
+def bundled() -> tuple[Denoiser, Denoiser]:
+    return up.load("missing"), up.load("natural")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_a_photograph_comes_nearer_to_what_it_was(bundled, share):
+    """Breaks: one level for all steps; levels that rise; the answer is not put in."""
+    missing, natural = bundled
+    clean = photograph()
+    gone = holes(*clean.shape, share=share)
+    plain = restore(clean, missing, missing=gone, quality="fast", compute=EXACTLY)
+    better = polish(plain, gone, natural, compute=EXACTLY)
+    assert error(better, clean, gone) < 0.93 * error(plain, clean, gone)
+
+
+def test_of_gaussian_signals_it_comes_nearer_to_the_exact_mean():
+    """All is known in closed form: a field, its denoiser, its conditional mean. Break: y is not put back."""
+    rng, side = np.random.default_rng(0), 16
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
+    spectrum = 1 / (0.02 + frequency) ** 3
+    spectrum /= spectrum.mean()
+    clean = np.fft.ifft2(np.fft.fft2(rng.standard_normal((side, side))) * np.sqrt(spectrum)).real
+    gone = holes(side, side, share=0.4)
+    kernel = np.fft.ifft2(spectrum).real
+    place = np.stack(np.unravel_index(np.arange(side**2), (side, side)))
+    apart = (place[:, :, None] - place[:, None]) % side
+    covariance = kernel[apart[0], apart[1]]
+    seen = ~gone.ravel()
+    exact = clean.copy().ravel()
+    exact[~seen] = covariance[np.ix_(~seen, seen)] @ np.linalg.solve(covariance[np.ix_(seen, seen)], exact[seen])
+    exact = exact.reshape(side, side)
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        gain = torch.from_numpy(spectrum) / (torch.from_numpy(spectrum) + float(sigma) ** 2)
+        return torch.fft.ifft2(torch.fft.fft2(x.double()) * gain).real.float()
+
+    start = np.where(gone, exact + 0.2 * rng.standard_normal(exact.shape), exact).astype(np.float32)
+    after = [error(polish(start, gone, denoise, steps=steps, compute=EXACTLY), exact, gone) for steps in (8, 16, 200)]
+    assert error(start, exact, gone) > after[0] > after[1] > 5 * after[2]
+
+
+def test_what_was_observed_stays_and_nothing_hidden_leaks(bundled):
+    """Breaks: the denoiser's answer is taken for observed pixels as well; an input is written to."""
+    clean, gone = photograph(48), holes(48, 48)
+    start = np.where(gone, clean.mean(), clean).astype(np.float32)
+    before = start.copy()
+    answer = polish(start, gone, bundled[1], compute=EXACTLY)
+    np.testing.assert_array_equal(start, before)
+    np.testing.assert_array_equal(answer[~gone], clean[~gone])
+    assert (answer != start)[gone].mean() > 0.9
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_units_make_no_difference(bundled, axis):
+    """Breaks: levels in units of 1; the unit is that of all values, missing ones too."""
+    clean, gone = photograph(48), holes(48, 48)
+    start = np.where(gone, clean.mean(), clean).astype(np.float32)
+    start = start if axis is None else np.stack([start, start**2, 1 - start], axis)
+    one = polish(start, gone, bundled[1], channel_axis=axis, compute=EXACTLY)
+    large = polish(255 * start, gone, bundled[1], channel_axis=axis, compute=EXACTLY)
+    np.testing.assert_allclose(large, 255 * one, rtol=1e-4, atol=0.02)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_only_what_is_near_is_looked_at(axis):
+    """Breaks: all of the image is denoised; the box ends a pixel early; the axis of channels is cut."""
+    values = np.random.default_rng(0).random((300, 400)).astype(np.float32)
+    gone = np.zeros(values.shape, bool)
+    gone[140:160, 0:30] = gone[150, 100] = True
+    if axis is not None:
+        values = np.stack([values] * 2, axis)
+    shapes, levels = [], []
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(x.shape[-2:]))
+        levels.append(float(sigma))
+        return x + 1
+
+    told: list[tuple[int, int]] = []
+    answer = polish(
+        values, gone, denoise, channel_axis=axis, steps=3, compute=EXACTLY, progress=lambda *done: told.append(done)
+    )
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert shapes == [(20 + 2 * 64, 101 + 64)] * 3
+    hidden = gone if axis is None else np.stack([gone] * 2, axis)
+    unit = np.sqrt(np.square(values[~hidden]).mean()) / 2
+    np.testing.assert_allclose(levels, unit * np.geomspace(*LEVELS, 3), rtol=1e-5)
+    np.testing.assert_allclose(answer, values + 3 * hidden, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.0, 8), (1.0, 8), (0.5, 0)])
+def test_where_nothing_or_all_is_missing_there_is_nothing_to_polish(share, steps):
+    values, gone = np.ones((16, 16), np.float32), holes(16, 16, share=share)
+    np.testing.assert_array_equal(polish(values, gone, halved, steps=steps, compute=EXACTLY), values)
+
+
+def test_what_cannot_be_polished_is_refused(bundled):
+    values, gone = photograph(32), holes(32, 32)
+    with pytest.raises(UsageError, match="denoiser of noise"):
+        polish(values, gone, bundled[0])
+    for wrong in (gone[:-1], gone.astype(int), None):
+        with pytest.raises(UsageError, match="boolean array of its shape"):
+            polish(values, wrong, bundled[1])
+    with pytest.raises(UsageError, match="boolean array of its shape"):
+        polish(values[0], gone[0], bundled[1])
+    with pytest.raises(UsageError, match="finite"):
+        polish(np.where(gone, np.nan, values), gone, bundled[1])
+
+
+def test_quality_says_how_much(monkeypatch, tmp_path, run, bundled):
+    """Breaks: "fast" is polished, or what has noise in its observed pixels, or what a person's own model found."""
+    asked = []
+    monkeypatch.setattr(
+        "unperturb.app.restoring.polish", lambda answer, *_, steps, **__: (asked.append(steps), answer)[1]
+    )
+    clean, gone = np.rint(255 * photograph(32)).astype(np.uint8), holes(32, 32)
+    up.write(up.Recording(clean, "YX", "png"), tmp_path / "a.png")
+    up.write(up.Recording(gone.astype(np.uint8) * 255, "YX", "png"), tmp_path / "m.png")
+    save_model(bundled[0], tmp_path / "own.safetensors")
+    told = ("restore", tmp_path / "a.png", "--missing", tmp_path / "m.png", "--overwrite", "-o", tmp_path / "o.png")
+    for more in (
+        ["--quality", "fast"],
+        [],
+        ["--quality", "best"],
+        ["--sigma", "10"],
+        ["--model", "natural"],
+        ["--model", tmp_path / "own.safetensors"],
+    ):
+        assert run(*told, *more)[0] == 0
+    assert asked == [STEPS["auto"], STEPS["best"]]
+
+
+def test_the_command_polishes_with_natural(run, tmp_path):
+    """Breaks: the command hands over no denoiser; evaluate none."""
+    clean, gone = photograph(), holes(96, 96)
+    levels = np.rint(255 * clean).astype(np.uint8)
+    up.write(up.Recording(levels, "YX", "png"), tmp_path / "a.png")
+    up.write(up.Recording(gone.astype(np.uint8) * 255, "YX", "png"), tmp_path / "m.png")
+    errors = {}
+    for quality in ("fast", "auto"):
+        out = tmp_path / f"{quality}.png"
+        run("restore", tmp_path / "a.png", "--missing", tmp_path / "m.png", "--quality", quality, "-o", out)
+        errors[quality] = error(up.read(out).as_float(), levels / 255, gone)
+    assert errors["auto"] < 0.95 * errors["fast"]
+    found = {}
+    for quality in ("fast", "auto"):
+        spec = ("--perturb", "erase:fraction=0.5", "--model", "missing", "--quality", quality, "--json")
+        found[quality] = json.loads(run("evaluate", tmp_path / "a.png", *spec)[1])["psnr_missing"]
+    assert found["auto"] > found["fast"] + 0.3
