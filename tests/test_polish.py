@@ -186,3 +186,23 @@ def test_the_command_polishes_with_natural(run, tmp_path):
         spec = ("--perturb", "erase:fraction=0.5", "--model", "missing", "--quality", quality, "--json")
         found[quality] = json.loads(run("evaluate", tmp_path / "a.png", *spec)[1])["psnr_missing"]
     assert found["auto"] > found["fast"] + 0.3
+
+
+def test_a_network_looks_at_every_step_in_another_way(monkeypatch, bundled):
+    """Breaks: always the same way; what was turned is not turned back; functions are turned."""
+    natural, seen = bundled[1], []
+    forward = Denoiser.forward
+
+    def watched(denoiser: Denoiser, x: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append(x.clone())
+        return x if len(seen) > 1 else forward(denoiser, x, *rest)
+
+    monkeypatch.setattr(Denoiser, "forward", watched)
+    values, gone = photograph(40)[:, :30], holes(40, 30)
+    answer = polish(values, gone, natural, steps=9, compute=EXACTLY)
+    assert len({each.numpy().tobytes() for each in seen}) == 8 + 1  # the first is not of what the others are
+    assert [tuple(each.shape[-2:]) for each in seen[:3]] == [(40, 30), (30, 40), (40, 30)]
+    np.testing.assert_array_equal(seen[-1][0, 0], answer)
+    functions: list[tuple[int, ...]] = []
+    polish(values, gone, lambda x, _: (functions.append(tuple(x.shape[-2:])), x)[1], compute=EXACTLY)
+    assert set(functions) == {(40, 30)}

@@ -123,9 +123,17 @@ def turns(quality: str, plane: Plane, denoise: Denoise, *, one_call: bool) -> Se
     """
     if quality == "best":
         return range(8)
-    # Of functions, and of networks that others have trained, nobody knows whether they may be turned.
-    known = denoise.card.network if isinstance(denoise, Denoiser) and denoise.card.training else None
-    if quality == "fast" or not one_call or not plane.is_image or not isinstance(known, UNetSettings):
+    known = turned_in_training(denoise)
+    if quality == "fast" or not one_call or not plane.is_image or known is None:
         return UPRIGHT[:1]
     seen = plane.pixels(known)
     return next(UPRIGHT[:looks] for looks in (4, 2, 1) if looks == 1 or looks * seen <= ENOUGH)
+
+
+def turned_in_training(denoise: Denoise) -> UNetSettings | None:
+    """Return the settings of a network that `fit` has trained on images, turned and mirrored by chance.
+
+    None of all else: of functions, and of networks that others have trained, nobody knows whether they may be turned.
+    """
+    known = denoise.card.network if isinstance(denoise, Denoiser) and denoise.card.training else None
+    return known if isinstance(known, UNetSettings) else None

@@ -9,7 +9,8 @@ almost right is taken for a noisy one, at levels that fall, and what was observe
 (Venkatakrishnan, Bouman and Wohlberg, "Plug-and-play priors for model based reconstruction", 2013; with levels that
 fall: Zhang, Li, Zuo, Zhang, Van Gool and Timofte, "Plug-and-play image restoration with deep denoiser prior", 2021).
 Where signals are Gaussian the steps end, as σ falls to 0, at E[x | y]; where they are not, near a likely x: so they
-begin no higher than the error of a good answer, and what is open stays as open as that has left it.
+begin no higher than the error of a good answer, and what is open stays as open as that has left it. A network looks
+at every step in another of the eight ways to turn and mirror an image, so that its own errors do not add up.
 """
 
 from collections.abc import Callable
@@ -18,18 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.errors import UsageError
-from unperturb.infer.looks import FloatArray
+from unperturb.infer.looks import FloatArray, Plane, turned_in_training
 from unperturb.infer.observe import checked, is_conditional, observe
 from unperturb.infer.tiled import HALO, Compute
 from unperturb.model.denoiser import Denoise
 
 STEPS = {"fast": 0, "auto": 8, "best": 16}
-"""Evaluations of the denoiser, by the quality of an answer. Where half of the pixels of a photograph are missing eight
-add 0.60 dB, sixteen 0.73 (twelve crops of training images)."""
+"""Evaluations of the denoiser, by the quality of an answer. Where half of the pixels of a photograph are missing 8 add
+0.63 dB, 16 0.81 and 32 0.88, and 0.60, 0.74 and 0.75 where it is never turned; where 80 % are, 0.34, 0.42 and 0.44; of
+holes of 16 × 16, 0.14, 0.13 and 0.08 (twelve crops of training images)."""
 
-LEVELS = (0.12, 0.012)
+LEVELS = (0.12, 0.02)
 """First and last noise level, in units of half the root of the mean square of what was observed: of a photograph in
-[0, 1], about 0.03 and 0.003. From 0.05 to 0.02 there is little gained; 0.03 alone takes away."""
+[0, 1], about 0.03 and 0.005. From 0.05 to 0.02 there is little gained; 0.03 alone takes away."""
 
 
 def polish(
@@ -88,9 +90,11 @@ def polish(
         return whole
     box = _around(hole, channel_axis, whole.ndim)
     part, hidden = whole[box], np.broadcast_to(colours, whole.shape)[box]
+    turns = range(1 if turned_in_training(denoise) is None else 8)
     for step, level in enumerate(np.geomspace(*LEVELS, steps) * unit):
-        observation = observe(part, denoise, float(level), channel_axis=channel_axis, compute=compute)
-        part = np.where(hidden, observation.to_array(observation.posterior.mean), part)
+        plane, turn = Plane(part, None, None, channel_axis), turns[step % len(turns)]
+        seen = observe(plane.turned(turn).values, denoise, float(level), channel_axis=channel_axis, compute=compute)
+        part = np.where(hidden, plane.turned_back(seen.to_array(seen.posterior.mean), turn), part)
         if progress is not None:
             progress(step + 1, steps)
     whole[box] = part
