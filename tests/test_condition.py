@@ -424,6 +424,20 @@ def test_conjugate_gradients_solve_each_item_by_itself():
     assert torch.allclose(found, torch.linalg.solve(matrix, right), atol=1e-5)
 
 
+def test_conjugate_gradients_write_to_nothing_that_is_not_theirs():
+    """Breaks: the residual is the right side itself; the direction is."""
+    right = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    weight = torch.linspace(1, 3, 5)
+    first = weight * right
+    kept = right.clone(), first.clone()
+    found = conjugate_gradients(lambda v: weight * v, right, 10, first)
+    torch.testing.assert_close(found, right / weight)
+    assert torch.equal(right, kept[0])
+    assert torch.equal(first, kept[1])
+    assert torch.equal(conjugate_gradients(lambda v: v, right, 3), right)  # which answers with its own argument
+
+
+
 def test_what_makes_no_sense_is_refused():
     likelihood = Likelihood(mask_operator(IMAGE_MASK), normal(2, 3, 8, 6).float())
     for make in (
