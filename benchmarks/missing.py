@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.images import Picture, pictures
 from benchmarks.peers import Array, need
 from unperturb.infer.evaluate import PerturbedImage, perturb
+from unperturb.infer.looks import QUALITIES
 from unperturb.infer.observe import is_conditional, observe
 from unperturb.infer.polish import STEPS, polish
 from unperturb.infer.restore import restore
@@ -283,7 +284,13 @@ def _energy(values: Array, missing: Array | None) -> float:
 @click.option("--cases", default="erase-50,erase-80,holes", show_default=True, help=f"Out of {', '.join(CASES)}.")
 @click.option("--models", default="missing,natural", show_default=True, help="Bundled names, or paths.")
 @click.option("-n", "draws", default=4, show_default=True, help="Draws of each image.")
-@click.option("--quality", default="auto", show_default=True, help="Of best guesses: fast is one look, unpolished.")
+@click.option(
+    "--quality",
+    type=click.Choice(list(QUALITIES)),
+    default="auto",
+    show_default=True,
+    help="Of best guesses: fast is one look, unpolished.",
+)
 @click.option("--steps", default=20, show_default=True, help="Of a draw.")
 @click.option("--limit", type=int, default=None, help="Images.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="A JSON file for the rows.")

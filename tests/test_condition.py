@@ -424,8 +424,19 @@ def test_conjugate_gradients_solve_each_item_by_itself():
     assert torch.allclose(found, torch.linalg.solve(matrix, right), atol=1e-5)
 
 
+def test_an_item_whose_matrix_is_not_positive_stays_where_that_is_seen():
+    """Break: its direction goes on, and it moves again, as long as others do."""
+    diagonal = torch.tensor([[1, 2, -0.5, 3], [1, 2, 4, 3]], dtype=DOUBLE)
+    together = conjugate_gradients(lambda v: diagonal * v, torch.ones_like(diagonal), 4)
+    for item in range(2):
+        alone = conjugate_gradients(
+            lambda v, item=item: diagonal[item : item + 1] * v, torch.ones(1, 4, dtype=DOUBLE), 4
+        )
+        assert torch.allclose(together[item], alone[0])
+
+
 def test_conjugate_gradients_write_to_nothing_that_is_not_theirs():
-    """Breaks: the residual is the right side itself; the direction is."""
+    """Breaks: the residual is the right side itself, and is written to; the direction is."""
     right = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
     weight = torch.linspace(1, 3, 5)
     first = weight * right
@@ -435,7 +446,6 @@ def test_conjugate_gradients_write_to_nothing_that_is_not_theirs():
     assert torch.equal(right, kept[0])
     assert torch.equal(first, kept[1])
     assert torch.equal(conjugate_gradients(lambda v: v, right, 3), right)  # which answers with its own argument
-
 
 
 def test_what_makes_no_sense_is_refused():

@@ -88,3 +88,11 @@ def test_what_was_recorded_is_played_for_other_values_of_the_shape():
         kept.append((replayed(values.cuda(), mask.cuda()), filled(values, mask)))
     for found, expected in kept:
         torch.testing.assert_close(found.cpu(), expected, atol=1e-5, rtol=0)
+
+
+def test_it_can_be_differentiated():
+    """Break: all is computed without gradients."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn((1, 1, 6, 5), generator=generator, dtype=torch.float64)
+    mask = torch.rand((1, 1, 6, 5), generator=generator) < 0.7
+    assert torch.autograd.gradcheck(lambda v: filled(v.masked_fill(~mask, 0), mask), values.requires_grad_())

@@ -115,8 +115,6 @@ class Looking:
         Whether to find out of every file by itself what noise is in it (`unperturb.app.diagnosing`).
     choosing
         Whether to find out of every photograph by itself which bundled model fits (`unperturb.app.deciding`).
-    polisher
-        A denoiser of noise that polishes best guesses of missing pixels (`unperturb.infer.polish`), if there is one.
     why
         Why this model, where it was found out.
     """
@@ -128,7 +126,6 @@ class Looking:
     compute: Compute = field(default_factory=Compute)
     diagnosed: bool = False
     choosing: bool = False
-    polisher: Denoise | None = None
     why: str | None = None
 
     @property

@@ -118,8 +118,8 @@ def as_looking(
     """Turn these options into what the application takes.
 
     Where pixels are missing, and nothing else was done to them, the model is `missing` unless another is named: it beats
-    the approximation that `natural` would be used by, which polishes its answers (docs/models/missing.md). Signals have
-    no bundled model. With `choosing`, files of which nothing is told have the bundled model that fits each.
+    the approximation that `natural` would be used by (docs/models/missing.md). Signals have no bundled model. With
+    `choosing`, files of which nothing is told have the bundled model that fits each.
 
     Raises
     ------
@@ -150,8 +150,7 @@ def as_looking(
     perturbation = None if perturb is None else parse(perturb)
     if noise is not None and noise != "auto":
         perturbation = noise_of(noise)
-    name = model or ("missing" if missing is not None and perturb is None else "natural")
-    denoiser = load(name)
+    denoiser = load(model or ("missing" if missing is not None and perturb is None else "natural"))
     if noise is not None and is_conditional(denoiser):
         raise click.UsageError("--noise is for a model of noise; this one finds out by itself what was done")
     if is_conditional(denoiser) and perturb is not None:
@@ -162,7 +161,7 @@ def as_looking(
     if told_nothing and denoiser.card.recipe.get("objective") in NOISY:
         perturbation = parse(denoiser.card.perturbation)  # what it has learned from
     choosing = choosing and model is None and told_nothing and not are_signals(inputs)
-    return Looking(denoiser, sigma, missing, perturbation, compute, noise == "auto", choosing, polisher_of(name))
+    return Looking(denoiser, sigma, missing, perturbation, compute, noise == "auto", choosing)
 
 
 def polisher_of(model: str) -> "Denoiser | None":
@@ -179,7 +178,8 @@ quality_option = click.option(
     show_default=True,
     help="Looks at an image: fast takes one, best eight, turned and mirrored, whose answers are averaged; auto two or "
     "four where images are so small that it takes next to no time. What the bundled model finds in missing pixels is "
-    "polished as well, by natural: in 8 steps, of best in 16, of fast in none.",
+    "polished as well, by natural, in 8 steps; with best in 16, with fast in none. Planes of a stack are answered fast "
+    "unless it is best.",
 )
 
 output_option = click.option(

@@ -18,6 +18,7 @@ from unperturb.data.signal import Signal
 from unperturb.errors import UsageError
 from unperturb.infer.polish import STEPS, polish
 from unperturb.infer.restore import Progress, restore
+from unperturb.model.denoiser import Denoise
 from unperturb.model.stabilise import is_noise
 
 FAINT = 1 / 255
@@ -47,12 +48,15 @@ class Restoring:
         Share of what was found to be noise that is taken away. Less than all keeps grain, and is no best guess any more.
     overwrite
         Whether results may replace files.
+    polisher
+        A denoiser of noise that polishes what is found in missing pixels (`unperturb.infer.polish`), if there is one.
     """
 
     looking: Looking
     quality: str = "auto"
     strength: float = 1.0
     overwrite: bool = False
+    polisher: Denoise | None = None
 
     def __call__(self, job: Job, progress: Progress | None = None) -> dict[str, Any]:
         """Restore one file, and tell what was done: input, output, shape, sigma in the file's units.
@@ -129,7 +133,7 @@ class Restoring:
         quality = "fast" if self.quality == "auto" and n_planes > 1 else self.quality
         for number, (index, plane, missing, sigma) in enumerate(seen.planes()):
             levels.append(None if sigma is None else seen.in_file_units(index, sigma))
-            steps = STEPS[quality] if looking.polisher is not None and seen.keeps_observed else 0
+            steps = STEPS[quality] if self.polisher is not None and seen.keeps_observed else 0
             parts = 2 if steps else 1
 
             def show(done: int, total: int, first: int = parts * number, parts: int = parts) -> None:
@@ -149,11 +153,11 @@ class Restoring:
             )
             if steps:
                 assert missing is not None
-                assert looking.polisher is not None
+                assert self.polisher is not None
                 answer = polish(
                     answer,
                     missing,
-                    looking.polisher,
+                    self.polisher,
                     channel_axis=seen.channel_axis,
                     steps=steps,
                     compute=looking.compute,

@@ -112,7 +112,8 @@ def evaluate_image(
     blind
         Estimate the noise level even where the perturbation says it.
     polisher
-        A denoiser of noise that polishes what is found in missing pixels (`unperturb.infer.polish`), if there is one.
+        A denoiser of noise that polishes what is found in missing pixels (`unperturb.infer.polish`), if there is one;
+        where there is noise in the others, it does not.
     quality, compute
         As for `restore`.
 
@@ -134,7 +135,7 @@ def evaluate_image(
         quality=quality,
         compute=compute,
     )
-    if polisher is not None and missing is not None and not sigma and not blind:
+    if polisher is not None and missing is not None and sigma == 0:
         answer = polish(answer, missing, polisher, channel_axis=axis, steps=STEPS[quality], compute=compute)
     answer = answer.clip(0, 1)
     return Score(

@@ -29,19 +29,20 @@ def conjugate_gradients(
     early
         Whether to end as soon as all are solved. To find out stalls a GPU; what is solved stays as it is anyway.
     """
-    u, residual, direction = torch.zeros_like(right), right.clone(), right.clone()
+    u, residual, direction = torch.zeros_like(right), right, right
     size = begun = inner(residual, residual)
+    going = torch.ones_like(size, dtype=torch.bool)
     for iteration in range(iterations):
         moved = first if iteration == 0 and first is not None else matrix(direction)
         bend = inner(direction, moved)
-        # An item that is solved, or whose M is seen not to be positive, stays where it is.
-        pace = torch.where((bend > 0) & (size > 1e-12 * begun), size / bend, torch.zeros_like(size))
-        u.addcmul_(pace, direction)
-        residual.addcmul_(pace, moved, value=-1)
+        # An item that is solved, or whose M is seen not to be positive, stays where it is from then on.
+        going = going & (bend > 0) & (size > 1e-12 * begun)
+        pace = torch.where(going, size / bend, torch.zeros_like(size))
+        u, residual = torch.addcmul(u, pace, direction), torch.addcmul(residual, pace, moved, value=-1)
         before, size = size, inner(residual, residual)
-        if early and (not (pace > 0).any() or bool((size <= 1e-12 * begun).all())):
+        if early and (not going.any() or bool((size <= 1e-12 * begun).all())):
             break
-        direction.mul_(size / before.clamp(min=torch.finfo(size.dtype).tiny)).add_(residual)
+        direction = torch.addcmul(residual, size / before.clamp(min=torch.finfo(size.dtype).tiny), direction)
     return u
 
 

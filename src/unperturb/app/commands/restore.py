@@ -15,6 +15,7 @@ from unperturb.app.options import (
     json_option,
     looking_options,
     output_option,
+    polisher_of,
     quality_option,
 )
 from unperturb.app.outputs import Job, plan
@@ -100,7 +101,10 @@ def restore(
         raise click.UsageError("--strength is a share from 0 to 1; got nan")
     if strength < 1 and (missing is not None or perturb is not None):
         raise click.UsageError("--strength is of noise; what is missing, or blurred, is restored whole")
-    restoring = Restoring(looking, quality, strength, overwrite or resume)
+    polisher = (
+        polisher_of(model or "missing") if missing is not None and perturb is None and quality != "fast" else None
+    )
+    restoring = Restoring(looking, quality, strength, overwrite or resume, polisher)
     results, failures, seconds = run_files("restoring", jobs, restoring)
     _tell(results, failures, as_json=as_json, seconds=seconds)
     sys.exit(exit_code(results, failures))
