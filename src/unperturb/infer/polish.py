@@ -25,7 +25,7 @@ from unperturb.infer.tiled import HALO, Compute, unet_settings
 from unperturb.model.denoiser import Denoise
 
 STEPS = {"fast": 0, "auto": 8, "best": 16}
-"""Evaluations of the denoiser, by the quality of an answer. Chosen on twelve crops of training images: where half of the
+"""Evaluations of the denoiser, by the quality of an answer. Chosen on twelve crops of training images: where half the
 pixels are missing 8 add 0.6 dB and 16 0.8, where 80 % are 0.3 and 0.4; 32 add no more, and take away in large holes.
 Never turned, 16 add 0.07 dB less where half is missing."""
 
