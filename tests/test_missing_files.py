@@ -184,8 +184,8 @@ REFUSED = {
     "whole numbers": (GRAY, "nan", UsageError, "whole numbers"),
     "no colour": (GRAY, "#ff", UsageError, "six hexadecimal digits"),
     "colour of a gray image": (GRAY, "#ff0000", UsageError, "no gray"),
-    "none": (GRAY, "#ffffff", FileError, "no pixel is marked"),
-    "all": (Recording(np.zeros(SIZE, np.uint8), "YX"), "#000000", FileError, "every pixel is marked"),
+    "none": (GRAY, "#ffffff", FileError, "no pixel is marked as missing by #ffffff$"),
+    "all": (Recording(np.zeros(SIZE, np.uint8), "YX"), "#000000", FileError, "marked as missing by #000000$"),
     "no nan": (Recording(samples("float32", 1), "YX"), "nan", FileError, "no pixel is marked"),
 }
 

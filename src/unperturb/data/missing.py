@@ -60,10 +60,11 @@ def find_missing(recording: Recording, mark: str, name: str | Path) -> Mask:
         missing = np.any([_of_colour(recording, colour.strip()) for colour in mark.split(",")], axis=0)
     else:
         missing = _marked(recording, Path(mark), name)
+    told = "" if mark in ("alpha", "nan") or mark.startswith("#") else "; in a mask, those that are not zero are"
     if missing.all():
-        raise FileError(f"{name}: every pixel is marked as missing; in a mask, those that are not zero are")
+        raise FileError(f"{name}: every pixel is marked as missing by {mark}{told}")
     if not missing.any():
-        raise FileError(f"{name}: no pixel is marked as missing by {mark}; in a mask, those that are not zero are")
+        raise FileError(f"{name}: no pixel is marked as missing by {mark}{told}")
     return missing
 
 
