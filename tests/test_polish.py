@@ -177,8 +177,8 @@ def test_what_cannot_be_polished_is_refused(bundled):
 
 
 def test_quality_says_how_much(monkeypatch, tmp_path, run, bundled):
-    """Breaks: "fast" is polished, or what has noise in its observed pixels, or what a person's own model found."""
-    asked = []
+    """And every answer says that it was. Breaks: "fast" is, or what has noise, or what a person's own model found."""
+    asked, said = [], []
     monkeypatch.setattr(
         "unperturb.app.restoring.polish", lambda answer, *_, steps, **__: (asked.append(steps), answer)[1]
     )
@@ -196,8 +196,12 @@ def test_quality_says_how_much(monkeypatch, tmp_path, run, bundled):
         ["--model", "natural"],
         ["--model", tmp_path / "own.safetensors"],
     ):
-        assert run(*told, *more)[0] == 0
-    assert asked == [STEPS["auto"], STEPS["best"], STEPS["auto"]]
+        code, text, _ = run(*told, *more)
+        said.append("polished: approximate" in text)
+        assert code == 0
+        said.append("approximate" in json.loads(run(*told, *more, "--json")[1])["results"][0].get("polished", ""))
+    assert asked == 2 * [STEPS["auto"]] + 2 * [STEPS["best"]] + 2 * [STEPS["auto"]]
+    assert said == 2 * [False] + 6 * [True] + 6 * [False]
 
 
 def test_the_command_polishes_with_natural(run, tmp_path):
@@ -214,8 +218,11 @@ def test_the_command_polishes_with_natural(run, tmp_path):
     assert errors["auto"] < 0.95 * errors["fast"]
     found = {}
     for quality in ("fast", "auto"):
-        told = ("--perturb", "erase:fraction=0.5", "--model", "missing", "--quality", quality, "--json")
-        found[quality] = json.loads(run("evaluate", tmp_path / "a.png", *told)[1])["psnr_missing"]
+        told = ("--perturb", "erase:fraction=0.5", "--model", "missing", "--quality", quality)
+        summary = json.loads(run("evaluate", tmp_path / "a.png", *told, "--json")[1])
+        found[quality] = summary["psnr_missing"]
+        assert ("polished" in summary) == (quality == "auto")
+        assert ("polished: approximate" in run("evaluate", tmp_path / "a.png", *told)[1]) == (quality == "auto")
     assert found["auto"] > found["fast"] + 0.25
 
 
@@ -228,10 +235,11 @@ def test_where_there_is_noise_in_what_is_evaluated_nothing_is_polished(bundled, 
     """Breaks: noise of unknown level counts as none; where its level is to be estimated nothing is polished."""
     seen = []
     spec = up.parse(noise + "erase:fraction=0.5")
-    up.evaluate_image(
+    score = up.evaluate_image(
         photograph(32), bundled[0], spec, name="a", blind=blind, polisher=lambda x, _: (seen.append(x), x)[1]
     )
     assert len(seen) == steps
+    assert score.polished == (steps > 0)
 
 
 def test_a_network_looks_at_every_step_in_another_way(monkeypatch, bundled):

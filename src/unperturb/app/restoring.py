@@ -16,7 +16,7 @@ from unperturb.data.exif import upright
 from unperturb.data.recording import Index, Recording
 from unperturb.data.signal import Signal
 from unperturb.errors import UsageError
-from unperturb.infer.polish import STEPS, polish
+from unperturb.infer.polish import CAVEAT, STEPS, polish
 from unperturb.infer.restore import Progress, restore
 from unperturb.model.denoiser import Denoise
 from unperturb.model.stabilise import is_noise
@@ -86,6 +86,8 @@ class Restoring:
             told["noise"] = str(seen.looking.perturbation)
         if seen.missing is not None:
             told["missing"] = float(seen.missing.mean())
+        if self._steps(seen):
+            told["polished"] = CAVEAT
         note = self._note(seen, [level for level in levels if level is not None])
         if note is not None:
             told["note"] = f"{job.source}: {note}"
@@ -125,15 +127,21 @@ class Restoring:
             "there: what is so bright or dark comes back a little grey, and intervals may miss it"
         )
 
+    def _quality_of(self, recording: Recording | Signal) -> str:
+        return "fast" if self.quality == "auto" and np.prod(recording.stack_shape) > 1 else self.quality
+
+    def _steps(self, seen: Seen) -> int:
+        """Return in how many steps what is found is polished."""
+        polished = self.polisher is not None and seen.keeps_observed
+        return STEPS[self._quality_of(seen.recording)] if polished else 0
+
     def _planes(
         self, seen: Seen, levels: list[float | None], progress: Progress | None
     ) -> Iterator[tuple[Index, NDArray[np.float32]]]:
         recording, looking = seen.recording, seen.looking
-        n_planes = int(np.prod(recording.stack_shape))
-        quality = "fast" if self.quality == "auto" and n_planes > 1 else self.quality
+        n_planes, quality, steps = int(np.prod(recording.stack_shape)), self._quality_of(recording), self._steps(seen)
         for number, (index, plane, missing, sigma) in enumerate(seen.planes()):
             levels.append(None if sigma is None else seen.in_file_units(index, sigma))
-            steps = STEPS[quality] if self.polisher is not None and seen.keeps_observed else 0
             parts = 2 if steps else 1
 
             def show(done: int, total: int, first: int = parts * number, parts: int = parts) -> None:

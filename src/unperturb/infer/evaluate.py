@@ -25,7 +25,8 @@ from unperturb.model.perturbation import Choice, Perturbation
 class Score:
     """PSNR in dB and SSIM of an answer, and of the perturbed image it was given.
 
-    `psnr_missing` is that over erased pixels alone; NaN where there are none.
+    `psnr_missing` is that over erased pixels alone; NaN where there are none. `polished` says whether what was found in
+    them was polished, which is approximate.
     """
 
     psnr: float
@@ -33,6 +34,7 @@ class Score:
     psnr_perturbed: float
     ssim_perturbed: float
     psnr_missing: float = math.nan
+    polished: bool = False
 
 
 class PerturbedImage(NamedTuple):
@@ -135,11 +137,15 @@ def evaluate_image(
         quality=quality,
         compute=compute,
     )
-    if polisher is not None and missing is not None and sigma == 0:
-        answer = polish(answer, missing, polisher, channel_axis=axis, steps=STEPS[quality], compute=compute)
+    steps = STEPS[quality] if polisher is not None and missing is not None and sigma == 0 else 0
+    if steps:
+        assert polisher is not None
+        assert missing is not None
+        answer = polish(answer, missing, polisher, channel_axis=axis, steps=steps, compute=compute)
     answer = answer.clip(0, 1)
     return Score(
         psnr(clean, answer), ssim(clean, answer, channel_axis=axis),
         psnr(clean, noisy), ssim(clean, noisy, channel_axis=axis),
         math.nan if missing is None or not missing.any() else psnr(clean[missing], answer[missing]),
+        steps > 0,
     )  # fmt: skip

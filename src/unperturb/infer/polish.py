@@ -8,9 +8,10 @@ almost right is taken for a noisy one, at levels that fall, and what was observe
 
 (Venkatakrishnan, Bouman and Wohlberg, "Plug-and-play priors for model based reconstruction", 2013; with levels that
 fall: Zhang, Li, Zuo, Zhang, Van Gool and Timofte, "Plug-and-play image restoration with deep denoiser prior", 2021).
-Where signals are Gaussian the steps end, as σ falls to 0, at E[x | y]; where they are not, near a likely x: so they
-begin no higher than the error of a good answer, and what is open stays as open as that has left it. A network looks
-at every step in another of the eight ways to turn and mirror an image, so that its own errors do not add up.
+**This is approximate**: what comes out is nearer to the truth in most images, and is not the posterior mean. Where
+signals are Gaussian the steps end, as σ falls to 0, at E[x | y]; where they are not, near a likely x: so they begin no
+higher than the error of a good answer, and what is open stays as open as that has left it. A network looks at every
+step in another of the eight ways to turn and mirror an image, so that its own errors do not add up.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,9 @@ STEPS = {"fast": 0, "auto": 8, "best": 16}
 pixels are missing 8 add 0.6 dB and 16 0.8, where 80 % are 0.3 and 0.4; 32 add no more, and take away in large holes.
 Never turned, 16 add 0.07 dB less where half is missing."""
 
+CAVEAT = "approximate: nearer to the truth in most photographs, and not the posterior mean"
+"""What is said of answers that were polished."""
+
 LEVELS = (0.12, 0.02)
 """First and last noise level, in units of the standard deviation of what was observed: of a photograph in [0, 1], about
 0.03 and 0.005. From 0.05 to 0.02 there is little gained; 0.03 alone takes away."""
@@ -44,7 +48,7 @@ def polish(
     compute: Compute | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FloatArray:
-    """Return a best guess of missing pixels that a denoiser of noise finds little to object to.
+    """Return a best guess of missing pixels that a denoiser of noise finds little to object to; approximate.
 
     Parameters
     ----------

@@ -52,6 +52,7 @@ def evaluate(
     """Perturb the clean images INPUTS (files or folders), restore them, and compare with what they were."""
     from unperturb.data.listing import files_of
     from unperturb.infer.evaluate import evaluate_image
+    from unperturb.infer.polish import CAVEAT
     from unperturb.model.checkpoint import load
     from unperturb.model.machine import keep_freed_memory
     from unperturb.model.spec import parse
@@ -84,6 +85,7 @@ def evaluate(
     means = {key: _mean(result[key] for result in results) for key in keys}
     summary = {
         "model": model,
+        **({"polished": CAVEAT} if any(result["polished"] for result in results) else {}),
         "perturbation": str(perturbation),
         "images": len(results),
         **means,
@@ -97,6 +99,7 @@ def evaluate(
             f"{len(results)} images, {perturbation}: PSNR {_told(means['psnr'], 2)} dB (perturbed "
             f"{_told(means['psnr_perturbed'], 2)}), SSIM {_told(means['ssim'], 4)} ({_told(means['ssim_perturbed'], 4)})"
             + ("" if means["psnr_missing"] is None else f", of what was missing {means['psnr_missing']:.2f} dB")
+            + (" (polished: approximate)" if "polished" in summary else "")
         )
     sys.exit(exit_code(results, failures))
 

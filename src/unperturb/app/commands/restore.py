@@ -125,7 +125,8 @@ def _tell(results: list[Told], failures: list[dict[str, str]], *, as_json: bool,
         sigma = result.get("sigma")
         levels = f"  (sigma {sigma:.3g})" if isinstance(sigma, float) else ""
         levels = f"  ({result['noise']})" if "noise" in result else levels
-        click.echo(f"{result['output']}{levels}")
+        polished = "  (polished: approximate)" if "polished" in result else ""
+        click.echo(f"{result['output']}{levels}{polished}")
         if "compare" in result:
             click.echo(result["compare"])
         say_model(result)
