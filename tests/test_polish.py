@@ -85,6 +85,7 @@ def test_what_was_observed_stays_and_nothing_hidden_leaks(bundled):
     before = start.copy()
     answer = polish(start, gone, bundled[1], compute=EXACTLY)
     np.testing.assert_array_equal(start, before)
+    np.testing.assert_array_equal(polish(start, gone.tolist(), bundled[1], compute=EXACTLY), answer)
     np.testing.assert_array_equal(answer[~gone], clean[~gone])
     assert (answer != start)[gone].mean() > 0.9
 

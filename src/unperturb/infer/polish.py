@@ -15,6 +15,7 @@ step in another of the eight ways to turn and mirror an image, so that its own e
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,22 +79,13 @@ def polish(
     UsageError
         Where an argument is wrong, a value is not finite, or the denoiser is a conditional one.
     """
-    values, _, hole = checked(answer, denoise, None, channel_axis, missing)
+    values, _, _ = checked(answer, denoise, None, channel_axis, None)
+    hole = np.asarray(missing)
     if is_conditional(denoise):
         raise UsageError("an answer is polished by a denoiser of noise; this one has to be given an observation")
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
         raise UsageError(f"steps are a whole number of at least 0; got {steps!r}")
-    planes = values[None] if channel_axis is None else np.moveaxis(values, channel_axis, 0)
-    if planes.ndim != 3:
-        raise UsageError(
-            f"an image has two axes, and one of channels where it is told; got values of shape {values.shape}"
-        )
-    if hole is None or hole.dtype != bool or hole.shape != planes.shape[1:]:
-        told = "nothing" if hole is None else f"{hole.dtype} of shape {hole.shape}"
-        raise UsageError(f"what is missing is told by a boolean array of shape {planes.shape[1:]}; got {told}")
-    planes = planes.astype(np.float32)
-    if not np.isfinite(planes).all():
-        raise UsageError("some values are NaN or infinite: an answer has none, where anything was observed")
+    planes = _planes(values, hole, channel_axis)
     settings = unet_settings(denoise)
     together = settings is None or settings.channels == len(planes)
     done = _Steps(steps * (1 if together else len(planes)), progress)
@@ -101,6 +93,22 @@ def polish(
         _polish(part, hole, denoise, steps, compute, done)
     done.end()
     return np.ascontiguousarray(planes[0] if channel_axis is None else np.moveaxis(planes, 0, channel_axis))
+
+
+def _planes(values: NDArray[Any], hole: NDArray[Any], channel_axis: int | None) -> FloatArray:
+    """Return a copy of the channels of an image, ``(C, H, W)``; errors as for `polish`."""
+    planes = values[None] if channel_axis is None else np.moveaxis(values, channel_axis, 0)
+    if planes.ndim != 3:
+        raise UsageError(
+            f"an image has two axes, and one of channels where it is told; got values of shape {values.shape}"
+        )
+    if hole.dtype != bool or hole.shape != planes.shape[1:]:
+        told = f"{hole.dtype} of shape {hole.shape}"
+        raise UsageError(f"what is missing is told by a boolean array of shape {planes.shape[1:]}; got {told}")
+    planes = planes.astype(np.float32)
+    if not np.isfinite(planes).all():
+        raise UsageError("some values are NaN or infinite: an answer has none, where anything was observed")
+    return planes
 
 
 def _polish(
