@@ -103,10 +103,10 @@ def uncertainty(
 
 
 def _region(text: str | None) -> "Region | None":
-    from unperturb.app.findings import Region
-
     if text is None:
         return None
+    from unperturb.app.findings import Region
+
     try:
         left, top, width, height = (int(part) for part in text.split(","))
     except ValueError:
