@@ -95,6 +95,50 @@ def test_a_kept_model_fills_in_new_rows(table, tmp_path, capsys):
     assert not (tmp_path / "c.csv").exists()
 
 
+def test_new_rows_may_have_their_columns_in_another_order(table, tmp_path):
+    """Each stays where it is. Break: the first column filled as the first that was learned."""
+    model = tmp_path / "cows.safetensors"
+    assert run("impute", table, "-o", tmp_path / "a.csv", "--keep", "name", "--save-model", model) == 0
+    new, other = ["weight,legs,farm,sound", "?,4,north,yes", "51.5,,south,"], []
+    other = [",".join(row.split(",")[at] for at in (2, 0, 3, 1)) for row in new]
+    for name, rows in (("new", new), ("other", other)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows) + "\n")
+        assert run("impute", tmp_path / f"{name}.csv", "-o", tmp_path / f"{name}_.csv", "--model", model) == 0
+    filled = lines(tmp_path / "new_.csv")
+    assert lines(tmp_path / "other_.csv") == [[row[at] for at in (2, 0, 3, 1)] for row in filled]
+
+
+def test_what_numbers_lie_between_may_be_said(table, tmp_path, capsys):
+    """Breaks: not heard of; of another column; heard of when all is learned."""
+    said = ("--keep", "name", "--draws", 3, "--overwrite")
+    assert run("impute", table, "-o", tmp_path / "o.csv", *said, "--between", "weight", -9, 99, "--json") == 0
+    json.loads(capsys.readouterr().out)
+    for more, why in (
+        (("weight", 50, 99), "column 'weight' does not lie between 50 and 99: it has 4"),
+        (("weight", 99, 0), "the lower one comes first"),
+        (("farm", 0, 1), "there is no column of numbers 'farm'"),
+        (("height", 0, 1), "there is no column of numbers 'height'"),
+    ):
+        assert run("impute", table, "-o", tmp_path / "no.csv", *said, "--between", *more) == 2
+        assert why in capsys.readouterr().err
+    assert not (tmp_path / "no.csv").exists()
+    narrow = tmp_path / "narrow.csv"
+    weights = [float(row[1]) for row in lines(table)[1:] if row[1] != "?"]
+    ends = min(weights), max(weights)
+    assert run("impute", table, "-o", narrow, *said, "--between", "weight", *ends) == 0
+    drawn = [float(row[1]) for number in (1, 2, 3) for row in lines(tmp_path / f"narrow_draw0{number}.csv")[1:]]
+    assert (min(drawn), max(drawn)) == ends
+
+
+def test_cells_that_stay_missing_are_told(table, tmp_path, capsys):
+    """Of a column that is carried through. Breaks: not told; those that are there as well; marks not known."""
+    assert run("impute", table, "-o", tmp_path / "o.csv", "--keep", "name", "--keep", "weight", "--keep", "legs") == 0
+    said = capsys.readouterr().err
+    assert "weight is carried through as it is, with 16 missing cells" in said
+    assert "legs is carried through as it is, with 12 missing cells" in said
+    assert "name is carried" not in said
+
+
 def test_marks_and_categories_are_what_is_said(tmp_path):
     """Break: -999 averaged in."""
     path = tmp_path / "t.csv"

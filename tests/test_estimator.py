@@ -226,12 +226,37 @@ def test_jobs_are_counted_as_scikit_learn_counts_them(n_jobs):
     assert np.array_equal(quick(n_jobs=n_jobs).fit_transform(values), quick().fit_transform(values))
 
 
+def test_what_numbers_lie_between_may_be_said():
+    """For all columns or each; what is not finite is found out. Breaks: one side alone; of the first column for all."""
+    values = rows()
+    low, high = np.nanmin(values, 0) - 1, np.nanmax(values, 0) + 1
+    high[1] = np.inf
+    cards = quick(min_value=low, max_value=high).fit(values).model_.columns
+    found = quick().fit(values).model_.columns
+    assert [card.low for card in cards] == pytest.approx(low)
+    assert [card.high for card in cards] == pytest.approx([high[0], found[1].high, *high[2:]])
+    everywhere = quick(min_value=-1e9, max_value=1e9).fit(values).model_.columns
+    assert {(card.low, card.high) for card in everywhere} == {(-1e9, 1e9)}
+    frame = pd.DataFrame({"a": [1.0, 2, np.nan, 3], "b": ["x", "y", "x", None]})
+    assert quick(max_value=9).fit(frame).model_.columns[0].high == 9
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("n_jobs", 0), ("max_steps", 0), ("max_steps", -1), ("missing_values", None)]
+    ("name", "value"),
+    [
+        ("n_jobs", 0),
+        ("max_steps", 0),
+        ("max_steps", -1),
+        ("missing_values", None),
+        ("min_value", "none"),
+        ("max_value", [1, 2]),
+    ],
 )
 def test_parameters_that_are_none_are_refused(name, value):
     with pytest.raises(UsageError, match=name):
         quick().set_params(**{name: value}).fit(rows())
+    with pytest.raises(UsageError, match="column 0 does not lie between"):
+        quick(max_value=-1e9).fit(rows())
 
 
 @pytest.mark.parametrize("unit", [1e200, 1e-170])

@@ -10,6 +10,7 @@ Arrays of numbers come back as such, or as scikit-learn's ``set_output`` says. A
 numbers (categories, texts, truth values) comes back as a frame of the same types.
 """
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from unperturb.app.imputing import Learning, learn_rows
 from unperturb.data.table import Table, table_of
 from unperturb.data.table_columns import held
+from unperturb.data.table_ends import check_ends
 from unperturb.data.table_match import matched
 from unperturb.errors import UsageError
 from unperturb.infer.impute import best, bounds, draws
@@ -48,6 +50,9 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         The most steps that each is trained for; None for as many as suit the number of rows.
     missing_values
         What marks a missing cell beside NaN: a number, of categories and texts by its text; or a text.
+    min_value, max_value
+        What numbers lie between, of all columns or ``(n_features,)``; None, and what is not finite, for what is found
+        out: an end that several cells share, 0 where none is negative, or somewhat beyond what is there.
     add_indicator
         Whether to add columns that say where something was missing (arrays of numbers only).
     keep_empty_features
@@ -72,6 +77,8 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         n_members: int | None = None,
         max_steps: int | None = None,
         missing_values: float | str = np.nan,
+        min_value: Any = None,
+        max_value: Any = None,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         random_state: Any = None,
@@ -81,6 +88,8 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         self.n_members = n_members
         self.max_steps = max_steps
         self.missing_values = missing_values
+        self.min_value = min_value
+        self.max_value = max_value
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
         self.random_state = random_state
@@ -107,7 +116,8 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
             training = RowTraining(least=min(training.least, self.max_steps), most=self.max_steps)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         threads = self.n_jobs if self.n_jobs is None or self.n_jobs > 0 else max(cores() + 1 + self.n_jobs, 1)
-        self.model_ = learn_rows(values, sizes, Learning(self.n_members, training, self._seed, threads))
+        ends = self._ends(values, sizes)
+        self.model_ = learn_rows(values, sizes, Learning(self.n_members, training, self._seed, threads)).between(ends)
         self._indicator = None
         if self.add_indicator:
             self._indicator = MissingIndicator(error_on_new=False).fit(values)
@@ -206,6 +216,21 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
             raise UsageError(f"max_steps is at least 1; got {self.max_steps}")
         if not isinstance(self.missing_values, str | float | int | np.number):
             raise UsageError(f"missing_values is a number, or a text; got {self.missing_values!r}")
+
+    def _ends(self, values: Rows, sizes: Sequence[int]) -> dict[int, tuple[float, float]]:
+        """Return what the columns of numbers are told to lie between."""
+        sides = []
+        for name, none in (("min_value", -np.inf), ("max_value", np.inf)):
+            told = getattr(self, name)
+            try:
+                side = np.broadcast_to(np.asarray(none if told is None else told, np.float64), len(sizes))
+            except (TypeError, ValueError):
+                raise UsageError(f"{name} is a number, or {len(sizes)} of them, one a column; got {told!r}") from None
+            sides.append(np.where(np.isfinite(side), side, none))
+        ends = {at: (float(sides[0][at]), float(sides[1][at])) for at, size in enumerate(sizes) if not size}
+        for at, (low, high) in ends.items():
+            check_ends(values[:, at], f"column {at}", low, high)
+        return ends
 
     def _read(self, X: Any, *, reset: bool) -> tuple[Rows, Table | None]:  # noqa: N803
         """Return rows as numbers and codes, NaN where missing; and the table, where they are not all numbers."""

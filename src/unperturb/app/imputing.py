@@ -1,6 +1,7 @@
 """From a table to a model of its rows: networks that are trained side by side, and how wide their intervals are to be."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unperturb.data.table_ends import ends_of
 from unperturb.errors import UsageError
 from unperturb.infer.impute import folds
 from unperturb.infer.row_widths import measured_widths
@@ -93,7 +95,10 @@ def learn_rows(
         )  # fmt: skip
 
     with workers(torch.device("cpu"), learning.threads) as run:
-        members = tuple(run(train, range(count)))
+        try:
+            members = tuple(run(train, range(count)))
+        finally:  # where one has failed, or somebody has asked for it, the others stop as well
+            counter.stopped = True
     chosen = np.sort(np.random.default_rng(learning.seed).permutation(len(values))[:REMEMBERED])
     kept = standard[torch.from_numpy(chosen)].float()
     unseen = [hidden[torch.from_numpy(chosen)] for hidden in held_out]
@@ -110,21 +115,24 @@ def _card(values: NDArray[np.float64], categories: int) -> ColumnCard:
         return ColumnCard(seen=bool(len(observed)))
     size = float(np.abs(observed).max()) or 1.0  # squares of what is very large or small are no numbers any more
     mean, scale = (float(size * part) for part in ((observed / size).mean(), (observed / size).std()))
-    return ColumnCard(mean, scale if scale > 0 else 1.0, float(observed.min()), float(observed.max()))
+    least, most = float(observed.min()), float(observed.max())
+    return ColumnCard(mean, scale if scale > 0 else 1.0, least, most, *ends_of(observed))
 
 
 class _Counter:
-    """Adds up the steps of runs that go on side by side."""
+    """Adds up the steps of runs that go on side by side, and stops them."""
 
     def __init__(self, runs: int, done: Callable[[int, int], None] | None) -> None:
-        self.steps, self.done, self.lock = [0] * runs, done, Lock()
+        self.steps, self.done, self.lock, self.stopped = [0] * runs, done, Lock(), False
 
-    def of(self, run: int) -> Callable[[int, int], None] | None:
+    def of(self, run: int) -> Callable[[int, int], None]:
         """Return what a run calls with its steps."""
-        return None if self.done is None else lambda step, steps: self._add(run, step, steps)
+        return lambda step, steps: self._add(run, step, steps)
 
     def _add(self, run: int, step: int, steps: int) -> None:
-        assert self.done is not None
-        with self.lock:
-            self.steps[run] = step
-            self.done(sum(self.steps), steps * len(self.steps))
+        if self.stopped:
+            raise CancelledError
+        if self.done is not None:
+            with self.lock:
+                self.steps[run] = step
+                self.done(sum(self.steps), steps * len(self.steps))

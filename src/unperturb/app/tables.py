@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from unperturb.app.table_report import Filled, report
 from unperturb.atomic import check_place, make_folder, whole
 from unperturb.data.table import SUFFIXES, Table, read_table, write_table
 from unperturb.data.table_columns import Column
+from unperturb.data.table_ends import check_ends
 from unperturb.data.table_match import matched
 from unperturb.errors import FileError, UsageError
 from unperturb.infer.impute import best, bounds, draws
@@ -52,6 +53,8 @@ class Imputing:
         How the table is learned.
     overwrite
         Whether results may replace files.
+    between
+        Of columns, by name, the least and the greatest value that a cell can have; of others it is found out.
     """
 
     source: Path
@@ -62,6 +65,7 @@ class Imputing:
     keep_model: Path | None
     learning: Learning
     overwrite: bool
+    between: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def drawn(self) -> list[Path]:
@@ -106,11 +110,14 @@ class Imputing:
         """Do it, and return what there is to tell."""
         if self.model is None:
             table = read_table(self.source, **self.reading)
+            ends = self._ends(table, table.columns)
             learned, model = table.columns, self._learned(table, show)
         else:
             model = load_rows(self.model)
             learned = columns_of(model, self.model)
             table = matched(read_table(self.source, **self._read_as(learned, model.about)), learned)
+            ends = self._ends(table, learned)
+        model = model.between(ends)
         known = _known(table, learned)
         some = ~np.isnan(known)
         filled = best(model, known)
@@ -137,6 +144,17 @@ class Imputing:
         named = {column.name for column in learned if column.kind == "category"}
         marks = (*self.reading["marks"], *about.get("marks", ()))
         return {**self.reading, "marks": marks, "categories": tuple({*self.reading["categories"], *named})}
+
+    def _ends(self, table: Table, learned: Sequence[Column]) -> dict[int, tuple[float, float]]:
+        """Return what columns lie between, by their numbers; refuse what cannot be before anything is learned."""
+        names = [column.name for column in learned]
+        found = {}
+        for name, (low, high) in self.between.items():
+            if name not in names or learned[names.index(name)].categories:
+                raise UsageError(f"there is no column of numbers {name!r}, that could lie between {low:g} and {high:g}")
+            check_ends(table.values[:, names.index(name)], f"column {name!r}", low, high)
+            found[names.index(name)] = (low, high)
+        return found
 
     def _learned(self, table: Table, show: Callable[[int, int, str], None]) -> RowModel:
         """Learn the table."""
@@ -202,6 +220,7 @@ def _told(imputing: Imputing, table: Table, model: RowModel, some: NDArray[np.bo
         "rows": len(table.values),
         "columns": [{"name": column.name, "kind": column.kind} for column in table.columns],
         "kept": list(table.kept),
+        "kept_missing": table.missing_of_kept(imputing.reading["marks"]),
         "missing": {name: count for name, count in named.items() if count},
         "mostly_different": [] if imputing.model is not None else _mostly_different(table),
         "left": [table.columns[index].name for index in _empty(model)],

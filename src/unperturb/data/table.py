@@ -77,6 +77,15 @@ class Table:
         """Which cells are missing, ``(rows, columns)``."""
         return np.isnan(self.values)
 
+    def missing_of_kept(self, marks: Collection[str] = MARKS) -> dict[str, int]:
+        """Return of the columns that are carried through how many cells are empty, or one of the marks; if any are."""
+        counts = {}
+        for place, name in enumerate(_names(self.cells, self.text)):
+            if name in self.kept:
+                cells = self.cells.iloc[:, place]
+                counts[name] = int((cells.isna() | cells.astype(str).str.strip().isin(("", *marks))).sum())
+        return {name: count for name, count in counts.items() if count}
+
     def filled(self, values: NDArray[Any]) -> "Table":
         """Return this table with its missing cells filled.
 

@@ -19,25 +19,26 @@ def matched(table: Table, known: Sequence[Column]) -> Table:
     Parameters
     ----------
     table
-        With columns of the same names, in the same order.
+        With columns of the same names, in any order.
     known
         As another table had them.
 
     Returns
     -------
     Table
-        Categories that are not known come after those that are. What kind a column is, is what was known of it.
+        Its columns are in the order that is known, its cells in their own. Categories that are not known come after
+        those that are. What kind a column is, is what was known of it.
 
     Raises
     ------
     UsageError
-        Where columns are missing, there are others, they are in another order, or one holds texts where numbers are
-        known.
+        Where columns are missing, there are others, or one holds texts where numbers are known.
     """
     table = _without_empty(table, {column.name for column in known})
     names, wanted = [column.name for column in table.columns], [column.name for column in known]
-    if names != wanted:
+    if sorted(names) != sorted(wanted):
         raise UsageError(_difference(names, wanted))
+    table = _with(table, [names.index(name) for name in wanted])
     columns, values = [], table.values.copy()
     for index, (mine, theirs) in enumerate(zip(table.columns, known, strict=True)):
         column, values[:, index] = _as_known(mine, theirs, values[:, index])
@@ -51,11 +52,15 @@ def _without_empty(table: Table, known: set[str]) -> Table:
         at for at, column in enumerate(table.columns) if column.name in known or not np.isnan(table.values[:, at]).all()
     ]
     others = tuple(column.name for at, column in enumerate(table.columns) if at not in used)
+    return dataclasses.replace(_with(table, used), kept=(*table.kept, *others))
+
+
+def _with(table: Table, used: Sequence[int]) -> Table:
+    """Return a table of some of the columns, in this order."""
     return dataclasses.replace(
         table,
         columns=tuple(table.columns[at] for at in used),
         values=table.values[:, used],
-        kept=(*table.kept, *others),
         places=tuple(table.places[at] for at in used),
     )
 
@@ -133,6 +138,4 @@ def _difference(names: list[str], wanted: list[str]) -> str:
     new = [name for name in names if name not in wanted]
     if absent:
         return f"the table has no column {absent[0]!r}, which is needed"
-    if new:
-        return f"the table has a column {new[0]!r}, which is not known; leave it out, or keep it"
-    return "the columns are in another order than they are known in"
+    return f"the table has a column {new[0]!r}, which is not known; leave it out, or keep it"

@@ -14,7 +14,7 @@ imputation", 1999).
     found.estimate, found.interval(0.95)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ class Pooled:
         return self.estimate - reach, self.estimate + reach
 
 
-def pool(estimates: Sequence[Estimate]) -> Pooled:
+def pool(estimates: Iterable[Estimate]) -> Pooled:
     """Return one answer from those of several imputations.
 
     Raises
@@ -84,6 +84,7 @@ def pool(estimates: Sequence[Estimate]) -> Pooled:
     UsageError
         Where there are fewer than two, or they are of different shapes.
     """
+    estimates = list(estimates)
     count = len(estimates)
     if count < 2 or len({np.shape(each.value) for each in estimates}) > 1:
         raise UsageError("Rubin's rules take the estimates of two or more imputations, all of one shape")

@@ -8,8 +8,9 @@ the file can read them.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ FORMAT = "unperturb-rows-3"
 REMEMBERED = 8192
 """The most rows of a table that are kept."""
 
+FARTHEST = 1e6
+"""Standard deviations: what is farther off is taken for so far off, as no network could compute with it."""
+
 _ROWS = 1024
 """Rows that are worked on at once."""
 
@@ -38,14 +42,18 @@ class ColumnCard:
     ----------
     offset, scale
         Mean and standard deviation of what was observed.
-    low, high
+    least, most
         The least and the greatest value that was observed.
+    low, high
+        Between which values its cells are taken to lie: no narrower.
     seen
         Whether anything was observed of the column.
     """
 
     offset: float = 0.0
     scale: float = 1.0
+    least: float = 0.0
+    most: float = 0.0
     low: float = 0.0
     high: float = 0.0
     seen: bool = True
@@ -140,19 +148,48 @@ class RowModel:
         return standardised(values, self.settings, self.columns)
 
     def restored(self, numbers: Tensor) -> Tensor:
-        """Return ``(row, number)`` or ``(row, number, …)`` in the units of the table, within what was observed."""
+        """Return ``(row, number)`` or ``(row, number, …)`` in the units of the table, between the ends of columns.
+
+        What goes beyond all that was observed comes the nearer to an end the farther it goes, and never lies there in a
+        heap; unless what was observed does.
+        """
         at = self.settings.numbers
         shape = (1, -1, *(1,) * (numbers.ndim - 2))
-        low, high = (
+        least, most, low, high, offset, scale = (
             torch.tensor([getattr(self.columns[column], name) for column in at], dtype=torch.float64).view(shape)
-            for name in ("low", "high")
+            for name in ("least", "most", "low", "high", "offset", "scale")
         )
-        offset, scale = (part[at].view(shape) for part in _units(self.columns))
-        return torch.minimum(torch.maximum(numbers * scale + offset, low), high)
+        found = numbers * scale + offset
+        found = torch.where(found > most, most + _bent(found - most, high - most), found)
+        found = torch.where(found < least, least - _bent(least - found, least - low), found)
+        return torch.minimum(torch.maximum(found, low), high)
+
+    def between(self, ends: Mapping[int, tuple[float, float]]) -> "RowModel":
+        """Return this model, some of whose columns have ends that somebody knows.
+
+        Parameters
+        ----------
+        ends
+            Of columns of numbers, by their places, the least and the greatest value that a cell can have, observed ones
+            included; −∞ and ∞ leave what was found out.
+
+        Raises
+        ------
+        UsageError
+            Where a column is none of numbers, or the lower end is not below the upper one.
+        """
+        cards = list(self.columns)
+        for column, (low, high) in ends.items():
+            if column not in self.settings.numbers or not low <= high:
+                raise UsageError(f"columns of numbers lie between two ends, the lower first; got {low:g} and {high:g}")
+            card = cards[column]
+            below, above = (card.low if low == -math.inf else low), (card.high if high == math.inf else high)
+            cards[column] = replace(card, low=float(below), high=float(above))
+        return replace(self, columns=tuple(cards))
 
 
 def standardised(values: Tensor, settings: RowSettings, columns: Sequence[ColumnCard]) -> Tensor:
-    """Return rows ``(row, column)`` in units of what was observed of their columns.
+    """Return rows ``(row, column)`` in units of what was observed of their columns, at most `FARTHEST` off.
 
     Raises
     ------
@@ -161,12 +198,17 @@ def standardised(values: Tensor, settings: RowSettings, columns: Sequence[Column
     """
     check_rows(values, settings)
     offset, scale = _units(columns)
-    return (values - offset) / scale
+    return ((values - offset) / scale).clamp(-FARTHEST, FARTHEST)
 
 
 def _units(columns: Sequence[ColumnCard]) -> tuple[Tensor, Tensor]:
     offset, scale = zip(*((column.offset, column.scale) for column in columns), strict=True)
     return torch.tensor(offset, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64)
+
+
+def _bent(beyond: Tensor, room: Tensor) -> Tensor:
+    """Return how far to go of what goes beyond, where there is so much room: all of little, and never all there is."""
+    return -room * torch.expm1(-beyond / room)
 
 
 @torch.no_grad()
@@ -264,7 +306,7 @@ def load_rows(path: str | Path) -> RowModel:
     try:
         card = json.loads(texts["card"])
         settings = RowSettings(**card["settings"])
-        columns = tuple(ColumnCard(**column) for column in card["columns"])
+        columns = tuple(_card(column) for column in card["columns"])
         found = card["widths"]
         widths = Widths(tuple(found["shares"]), tuple(found["missing"]), tuple(map(tuple, found["factors"])))
         count, about = int(card["members"]), card["about"]
@@ -276,3 +318,8 @@ def load_rows(path: str | Path) -> RowModel:
         prefix = f"{number}."
         fill(member, {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}, path)
     return RowModel(settings, columns, members, rows, widths, about)
+
+
+def _card(told: Mapping[str, Any]) -> ColumnCard:
+    """Return the card of a column from what JSON has kept of it."""
+    return ColumnCard(**{"least": told["low"], "most": told["high"], **told})

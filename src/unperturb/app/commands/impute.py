@@ -26,6 +26,8 @@ from unperturb.app.progress import progress_line
               help="A column of numbers that stand for categories; several times for several.")  # fmt: skip
 @click.option("--keep", multiple=True, metavar="COLUMN",
               help="A column to carry through untouched, such as a number of a patient; several times for several.")  # fmt: skip
+@click.option("--between", type=(str, float, float), multiple=True, metavar="COLUMN LOW HIGH",
+              help="What the numbers of a column lie between; several times for several.  [default: found out]")  # fmt: skip
 @click.option(
     "--header/--no-header", default=None, help="Whether the first line names the columns.  [default: found out]"
 )
@@ -45,6 +47,7 @@ def impute(
     table: Path,
     output: Path | None,
     draws: int,
+    between: tuple[tuple[str, float, float], ...],
     header: bool | None,
     delimiter: str | None,
     decimal: str | None,
@@ -72,7 +75,8 @@ def impute(
         "header": header, "delimiter": "\t" if delimiter == "tab" else delimiter, "decimal": decimal,
     }  # fmt: skip
     target = default_output(table) if output is None else output
-    imputing = Imputing(table, target, draws, told, model, save_model, Learning(seed=seed), overwrite)
+    ends = {name: (low, high) for name, low, high in between}
+    imputing = Imputing(table, target, draws, told, model, save_model, Learning(seed=seed), overwrite, ends)
     imputing.check()
     if dry_run:
         _tell({"input": str(table), "outputs": [str(file) for file in imputing.files]}, header=header, as_json=as_json)
@@ -97,6 +101,8 @@ def _tell(result: dict[str, Any], *, header: bool | None, as_json: bool) -> None
     click.echo(f"unperturb: {count} missing cells in {len(result['missing'])} columns", err=True)
     if result["left"]:
         click.echo(f"unperturb: nothing was observed of {', '.join(result['left'])}; left as it is", err=True)
+    for name, count in result["kept_missing"].items():
+        click.echo(f"unperturb: {name} is carried through as it is, with {count} missing cells", err=True)
     if result["mostly_different"]:
         click.echo(
             f"unperturb: most values of {', '.join(result['mostly_different'])} are different, and were taken for "

@@ -1,0 +1,155 @@
+"""How far cells may lie beyond what was observed of a column."""
+
+import json
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from unperturb.app.imputing import Learning, learn_rows
+from unperturb.data.table_ends import ends_of
+from unperturb.errors import UsageError
+from unperturb.infer.impute import best, bounds, draws
+from unperturb.model.checkpoint import read_tensors, write_tensors
+from unperturb.model.row_model import FORMAT, ColumnCard, RowModel, load_rows, save_rows
+from unperturb.model.rows import RowSettings
+from unperturb.train.rows import RowTraining
+
+AT_ONCE = Learning(members=1, training=RowTraining(least=1, most=1))
+ROW = np.arange(1.0, 101)
+MOST = float(np.finfo(np.float64).max)
+
+
+@pytest.mark.parametrize(
+    ("observed", "low", "high"),
+    [
+        (ROW - 0.5, 0, 100),
+        (ROW / 102, 0, 1),
+        (ROW / 50 - 1.005, -1, 1),
+        (np.clip(2 * ROW, 5, 196), 5, 196),
+        (50 * ROW[:19], 50, 950),
+        (0 * ROW + 3, 3, 3),
+        (np.array([4.0]), 4, 4),
+    ],
+    ids=["percents", "shares", "correlations", "shared ends", "few", "constant", "one"],
+)
+def test_where_something_speaks_against_it_nothing_lies_beyond(observed, low, high):
+    """Breaks: ranges left out; ends that are shared go on; few cells tell as well."""
+    found = ends_of(observed)
+    assert low <= found[0] <= observed.min()
+    assert observed.max() <= found[1] <= high
+
+
+def test_numbers_of_any_size_have_ends():
+    """Of even numbers the next is at most two steps away. Break: differences that are no numbers."""
+    for size in (1e-300, 1.0, 1.7e306):
+        assert ends_of(size * (ROW - 50)) == pytest.approx((-50.92 * size, 51.92 * size), rel=1e-3)
+    assert ends_of(MOST / 100 * ROW)[1] == MOST
+
+
+@pytest.mark.parametrize("law", ["norm", "expon", "uniform", "laplace"])
+@pytest.mark.parametrize("count", [50, 400])
+def test_most_of_the_next_cells_lie_within_the_ends(law, count):
+    """Beyond all of n lies the next with probability 1 / (n + 1), on either side. Breaks: no room; thrice as much."""
+    law = getattr(stats, law)()
+    samples = law.rvs((400, count), random_state=np.random.default_rng(0)) + 200  # 0 speaks against nothing
+    ends = np.array([ends_of(sample) for sample in samples]) - 200
+    beyond = np.array([law.cdf(ends[:, 0]).mean(), law.sf(ends[:, 1]).mean()]) * (count + 1)
+    assert (beyond < 0.5).all()
+    # No farther than where one of a hundred such columns has its next cell, mostly.
+    farthest = law.isf(0.01 / (count + 1)) + 0.3 * law.std()
+    assert np.median(ends[:, 1]) < farthest
+
+
+def test_what_is_positive_stays_so():
+    """And what is negative. Breaks: no logarithms; logarithms of one side alone."""
+    observed = np.exp(2 * np.random.default_rng(0).standard_normal(200))
+    low, high = ends_of(observed)
+    assert observed.min() / 20 < low < observed.min()
+    assert high > observed.max()
+    assert ends_of(-observed) == (-high, -low)
+    assert ends_of(np.append(observed, 0))[0] == 0
+
+
+def model_of(*cards: ColumnCard) -> RowModel:
+    count = len(cards)
+    return RowModel(RowSettings((1,) * count, (False,) * count), cards, (), torch.zeros(0, count))
+
+
+def test_what_goes_beyond_comes_near_an_end_and_does_not_cross():
+    """Breaks: cut off at the end; in units of another column; no end; not in order; one side alone."""
+    free, heap = ColumnCard(10, 2, 8, 14, 6, 20), ColumnCard(10, 2, 8, 14, 8, 14)
+    numbers = torch.tensor(
+        [[-99.0, -1.5, -1, 0.5, 2, 2.5, 99], [-99.0, -1.5, -1, 0.5, 2, 2.5, 99]], dtype=torch.float64
+    )
+    found = model_of(free, heap).restored(numbers.T)
+    down, up = 8 - 2 * (1 - np.exp(-0.5)), 14 + 6 * (1 - np.exp(-1 / 6))
+    wanted = torch.tensor([[6, down, 8, 11, 14, up, 20], [8, 8, 8, 11, 14, 14, 14]], dtype=torch.float64)
+    torch.testing.assert_close(found, wanted.T)
+    assert (found[1:-1, 0].diff() > 0).all()
+
+
+def test_no_heap_of_draws_lies_at_an_end():
+    """Of columns whose cells do not. Breaks: draws end where what was observed does; they are cut off."""
+    generator = np.random.default_rng(0)
+    seen = np.exp(generator.standard_normal((100, 2)))
+    model = learn_rows(seen, [0, 0], Learning(members=2, training=RowTraining(least=400, most=400)))
+    drawn = draws(model, np.full((500, 2), np.nan), 8)
+    low, high = ([getattr(card, end) for card in model.columns] for end in ("low", "high"))
+    assert (drawn > 0).all()
+    assert float(((drawn <= low) | (drawn >= high)).mean()) < 0.005
+    assert 0 < float(((drawn < seen.min(0)) | (drawn > seen.max(0))).mean()) < 0.15
+
+
+def test_somebody_may_know_the_ends():
+    """Breaks: one end alone; what was found out forgotten."""
+    model = model_of(ColumnCard(0, 1, -2, 2, -2, 2), ColumnCard(0, 1, -2, 2, -3, 3))
+    first, second = model.between({0: (-3, 2), 1: (-np.inf, 5)}).columns
+    assert (first.low, first.high) == (-3, 2)
+    assert (second.low, second.high) == (-3, 5)
+    for ends in ({2: (0, 1)}, {0: (1, 0)}, {0: (0, np.nan)}):
+        with pytest.raises(UsageError, match="lower first"):
+            model.between(ends)
+
+
+def test_models_that_were_kept_before_ends_were_found_keep_within_what_was_observed(tmp_path):
+    """Break: everything lies at 0."""
+    values = np.random.default_rng(0).standard_normal((40, 2)) + 9
+    save_rows(learn_rows(values, [0, 0], AT_ONCE), tmp_path / "rows.safetensors")
+    tensors, texts = read_tensors(tmp_path / "rows.safetensors", FORMAT)
+    card = json.loads(texts["card"])
+    for column, part in zip(card["columns"], values.T, strict=True):
+        del column["least"], column["most"]
+        column |= {"low": part.min(), "high": part.max()}
+    write_tensors(tmp_path / "old.safetensors", FORMAT, tensors, {"card": json.dumps(card)})
+    drawn = draws(load_rows(tmp_path / "old.safetensors"), np.full((200, 2), np.nan), 2)
+    assert (drawn >= values.min(0)).all()
+    assert (drawn <= values.max(0)).all()
+
+
+def test_what_is_far_off_says_what_far_off_says():
+    """New rows may hold anything finite. Break: no number any more."""
+    values = np.random.default_rng(0).standard_normal((40, 3))
+    model = learn_rows(values, [0] * 3, AT_ONCE)
+    rows = np.array([[1e39, np.nan, np.nan], [-1e300, np.nan, 0]])
+    answers = [best(model, rows), *bounds(model, rows, 0.9), *draws(model, rows, 2)]
+    for answer in answers:
+        assert np.isfinite(answer).all()
+        assert answer[0, 0] == 1e39
+
+
+def test_learning_stops_where_somebody_asks_for_it():
+    """Break: networks that are being trained go on to their end."""
+    values, calls = np.random.default_rng(0).standard_normal((40, 3)), []
+
+    def done(step: int, _: int) -> None:
+        calls.append(step)
+        if len(calls) == 10:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        learn_rows(values, [0] * 3, Learning(members=2, training=RowTraining(least=3000, most=3000), threads=2), done)
+    assert len(calls) < 3000
