@@ -178,7 +178,7 @@ def test_a_signal_that_contradicts_itself_is_refused(wrong: dict) -> None:
 
 def test_what_is_not_finite_is_told_with_its_place() -> None:
     signal = Signal(np.array([[1.0, 2.0, 3.0], [1.0, np.nan, np.inf]]), names=("I", "II"))
-    with pytest.raises(FileError, match=r"2 samples that are not finite .first at channel II, sample 1, "):
+    with pytest.raises(FileError, match=r"2 samples that are not finite .first at sample 1 of II, "):
         check_finite(signal, "x")
     check_finite(Signal(samples((2, 3))), "x")
 

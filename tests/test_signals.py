@@ -25,6 +25,7 @@ from unperturb.infer.tiled import Compute
 from unperturb.model.card import Card
 from unperturb.model.checkpoint import load, save_model
 from unperturb.model.denoiser import Denoiser
+from unperturb.model.linear import always_erases
 from unperturb.model.network import UNetSettings
 from unperturb.model.spec import parse
 
@@ -97,6 +98,50 @@ def test_what_is_under_a_mask_makes_no_difference(folder, tmp_path):
             folder / "gaps.safetensors")  # fmt: skip
         found.append(np.load(tmp_path / f"{name}_restored.npy"))
     assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 3.3, -1000.1])
+def test_the_gaps_of_one_value_get_it_and_that_is_said(folder, tmp_path, value):
+    """However its mean is rounded. Breaks: units of 1 for what has none; intervals in them; nothing said."""
+    values = np.stack([waves(600)[0], np.full(600, value)])
+    values[:, 200:260] = np.nan
+    np.save(tmp_path / "flat.npy", values)
+    asked = (tmp_path / "flat.npy", "--missing", "nan", "--model", folder / "gaps.safetensors")
+    code, _, said = called("restore", *asked)
+    assert code == 0
+    assert "channel 2: one value wherever it was observed" in said
+    found = np.load(tmp_path / "flat_restored.npy")
+    assert (found[1] == value).all()
+    assert np.ptp(found[0, 200:260]) > 0
+    assert "channel 2: one value" in run("uncertainty", *asked, "-n", 2, "--steps", 2, "-o", tmp_path)
+    with (tmp_path / "flat_uncertainty.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {float(row["channel 2 low"]) for row in rows} == {value}
+    assert float(rows[230]["channel 1 low"]) < float(rows[230]["channel 1 high"])
+    assert "channel 2: one value" in called("sample", *asked, "-n", 2, "--steps", 2, "-o", tmp_path)[2]
+
+
+def test_a_model_that_fills_in_has_to_be_told_what_is_missing(folder, tmp_path):
+    """Break: all else is changed, and nothing said of it."""
+    for command in ("restore", "sample", "uncertainty"):
+        code, _, said = called(command, folder / "waves.npy", "--model", folder / "gaps.safetensors", "-o", tmp_path)
+        assert code == 2
+        assert "--missing says what is" in said
+    assert not list(tmp_path.iterdir())
+    assert always_erases(parse("erase:fraction=0.5 + gaussian:sigma=0.1 | block:size=4,count=1"))
+    assert not always_erases(parse("erase:fraction=0.5 | gaussian:sigma=0.1"))
+
+
+def test_another_sampling_rate_is_told(tmp_path):
+    """Of what was learned from. Breaks: rates not kept; one that is the same but for rounding told."""
+    for rate in (250, 360, 500):
+        wavfile.write(tmp_path / f"at{rate}.wav", rate, waves(2000)[0])
+    model = tmp_path / "model.safetensors"
+    run("fit", tmp_path / "at250.wav", tmp_path / "at500.wav", "-o", model, "--network", "tiny", "--steps", 2,
+        "--patch-size", 256)  # fmt: skip
+    assert load(model).card.rates == [250, 500]
+    assert "at 250 and 500" in called("restore", tmp_path / "at360.wav", "--model", model)[2]
+    assert "learned" not in called("restore", tmp_path / "at500.wav", "--model", model)[2]
 
 
 def test_draws_differ_in_the_gaps_alone(folder, tmp_path):
@@ -202,7 +247,7 @@ def test_models_and_files_have_to_fit(folder, tmp_path):
     for arguments, words in (
         (["restore", folder / "gappy.npy", "--missing", "nan"], "no bundled model is for signals"),
         (["restore", folder / "gappy.npy", "--model", "natural"], "the model is for images"),
-        (["restore", folder / "gappy.npy", "--model", folder / "gaps.safetensors"], "not finite"),
+        (["restore", folder / "gappy.npy", "--model", folder / "gaps.safetensors"], "--missing says"),
         (["restore", folder / "waves.npy", "--model", folder / "gaps.safetensors", "--missing", "nan"], "no sample"),
         (["restore", folder / "gappy.npy", "--model", folder / "gaps.safetensors", "--format", "png"], "is of images"),
         (

@@ -73,7 +73,7 @@ class Drawing:
             "sheet": str(page),
             "sigma": levels[0] if len(levels) == 1 else levels,
             **({} if looked.looking.why is None else {"model": looked.looking.why}),
-            **({} if self.looking.caveat is None else {"note": f"{job.source}: {self.looking.caveat}"}),
+            **({} if looked.note is None else {"note": f"{job.source}: {looked.note}"}),
             "seed": self.seed,
             "steps": self.steps,
         }

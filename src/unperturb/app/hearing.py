@@ -103,8 +103,8 @@ class Hearing:
         with whole(job.target, overwrite=self.overwrite) as part:
             part.write_text(_rows(signal, told), encoding="utf-8")
         sentences = [sentence for each in told for sentence in _sentences(each)]
-        if self.looking.caveat is not None:
-            sentences.append(self.looking.caveat)
+        if heard.note is not None:
+            sentences.append(heard.note)
         sections = [Section(each.trace.name, LEGEND, [each.trace.whole(), *each.trace.views()]) for each in told]
         with whole(job.more[0], overwrite=self.overwrite) as part:
             about = f"{self.drawing.n_samples} draws of {self.drawing.steps} steps, seed {self.seed}"

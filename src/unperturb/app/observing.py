@@ -17,7 +17,7 @@ from unperturb.data.missing import Mask, blanked, find_missing
 from unperturb.data.noise import estimate_white
 from unperturb.data.recording import Index, Recording, check_finite, read
 from unperturb.data.signal import Signal
-from unperturb.data.stretches import Units, are_signals, units_of
+from unperturb.data.stretches import Units, are_signals, is_flat, units_of
 from unperturb.errors import ModelError, UsageError
 from unperturb.infer.condition import caveat
 from unperturb.infer.observe import Observation, as_sigma, is_conditional, observe
@@ -28,6 +28,9 @@ from unperturb.model.network import UNetSettings
 from unperturb.model.perturbation import Choice, Composition, Gaussian, Perturbation
 from unperturb.model.stabilise import is_noise
 from unperturb.train.noisy import NOISY
+
+SAME_RATE = 0.01
+"""By how much a sampling rate may be another one, as a share, and be the same."""
 
 
 def check_mean(denoise: Denoise) -> None:
@@ -181,10 +184,15 @@ class Looking:
         signals.check_finite(signal, path)
         check_sigma(signal, self.sigma)
         gaps = np.zeros(signal.values.shape, bool) if missing is None else missing
-        units = tuple(
-            units_of(np.where(gone, np.nan, plane)) for gone, (_, plane) in zip(gaps, signal.planes(), strict=True)
-        )
-        return Heard(self, signal, missing, units)
+        seen = [np.where(gone, np.nan, plane) for gone, (_, plane) in zip(gaps, signal.planes(), strict=True)]
+        heard = Heard(self, signal, missing, tuple(map(units_of, seen)))
+        if not heard.keeps_observed:
+            return heard
+        # How far gaps go is measured in how far the rest goes: of nothing there is nothing.
+        units = [
+            Units(mine.offset, 0.0) if is_flat(each) else mine for mine, each in zip(heard.units, seen, strict=True)
+        ]
+        return dataclasses.replace(heard, units=tuple(units))
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +222,11 @@ class Seen:
     def keeps_observed(self) -> bool:
         """Whether only what is missing is answered, and all else comes back as it is."""
         return self.missing is not None and not (self.looking.sigma or self.looking.undoes)
+
+    @property
+    def note(self) -> str | None:
+        """What has to be said of the file, whatever is asked about it; None where nothing has to be."""
+        return self.looking.caveat
 
     def planes(self) -> Iterator[tuple[Index, NDArray[np.float32], Mask | None, float | None]]:
         """Yield index and values of every plane, what is missing of it, and its noise level in units of those values.
@@ -283,6 +296,36 @@ class Heard(Seen):
             taken = units.taken(plane)
             yield index, taken, None if self.missing is None else self.missing[index], self._level_of(taken, units)
 
+    @property
+    def note(self) -> str | None:
+        """What has to be said: also of channels that do not vary, and of another rate than was learned."""
+        told = [self._flat(), self._rate(), self.looking.caveat]
+        return "; ".join(each for each in told if each is not None) or None
+
+    def _flat(self) -> str | None:
+        """Say which channels do not vary."""
+        assert isinstance(self.recording, Signal)
+        names = signals.numbered(self.recording.names, len(self.units))
+        flat = [name for name, units in zip(names, self.units, strict=True) if units.scale == 0]
+        if not flat:
+            return None
+        return (
+            f"{', '.join(flat)}: one value wherever it was observed; gaps get that value, and how far they might go "
+            "from it cannot be told"
+        )
+
+    def _rate(self) -> str | None:
+        """Say where the model has learned at other rates: a shape of so many samples is another one then."""
+        assert isinstance(self.recording, Signal)
+        rate, denoise = self.recording.rate, self.looking.denoise
+        known = denoise.card.rates if isinstance(denoise, Denoiser) else ()
+        if rate is None or not known or any(abs(rate / each - 1) < SAME_RATE for each in known):
+            return None
+        learned = " and ".join(f"{each:g}" for each in known)
+        return (
+            f"sampled {rate:g} times a second, and the model has learned at {learned}: what it makes of it may be wrong"
+        )
+
     def in_file_units(self, index: Index, level: float) -> float:
         """Return a noise level of a channel in the units of the file."""
         return float(level * self.units[index[0]].scale * self.recording.full_scale)
@@ -294,7 +337,7 @@ class Heard(Seen):
     def _level_of(self, taken: NDArray[np.float32], units: Units) -> float | None:
         known = self.looking.sigma
         if known is not None:
-            return known / self.recording.full_scale / units.scale
+            return known / self.recording.full_scale / (units.scale or 1.0)
         if self.missing is not None or self.looking.perturbation is not None or is_conditional(self.looking.denoise):
             return None
         return estimate_white(taken)

@@ -131,6 +131,7 @@ def as_looking(
     from unperturb.data.stretches import are_signals
     from unperturb.infer.observe import is_conditional
     from unperturb.model.checkpoint import load
+    from unperturb.model.linear import always_erases
     from unperturb.model.spec import parse
     from unperturb.train.noisy import NOISY
 
@@ -157,6 +158,8 @@ def as_looking(
         raise click.UsageError("--perturb is for a model of noise; this one finds out by itself what was done")
     if is_conditional(denoiser) and sigma is not None and missing is None:
         raise click.UsageError("--sigma is for a model of noise; this one finds out by itself how strong it is")
+    if is_conditional(denoiser) and missing is None and always_erases(parse(denoiser.card.perturbation)):
+        raise click.UsageError("this model fills in what is missing, and changes nothing else; --missing says what is")
     told_nothing = all(told is None for told in (sigma, missing, perturb, noise))
     if told_nothing and denoiser.card.recipe.get("objective") in NOISY:
         perturbation = parse(denoiser.card.perturbation)  # what it has learned from

@@ -87,7 +87,7 @@ def plan(
     found = [(file, root) for root in inputs for file in (_images(root) if _is_folder(root) else [root])]
     files = list({resolved(file): (file, root) for file, root in reversed(found)}.values())[::-1]  # each file once
     if not files:
-        raise FileError(f"there are no images in {', '.join(map(str, inputs))}")
+        raise FileError(f"there are no images in {', '.join(map(str, inputs))}; signals are named one by one")
     for file, _ in files:
         check_name(file)
     one_file = output is not None and bool(output.suffix) and not _is_folder(output)
@@ -97,7 +97,7 @@ def plan(
     if suffix in SUFFIXES and kinds is signal.SUFFIXES:
         raise UsageError(f"--format is of images, and {files[0][0]} is a signal")
     if one_file and len(files) > 1:
-        raise UsageError(f"{len(files)} images cannot go to the one file {output}; give a folder")
+        raise UsageError(f"{len(files)} files cannot go to the one file {output}; give a folder")
     if one_file and more:
         raise UsageError(f"{len(more) + 1} results cannot go to the one file {output}; give a folder")
     if one_file and suffix is not None:

@@ -101,13 +101,15 @@ class Restoring:
     def _note(self, seen: Seen, levels: list[float]) -> str | None:
         """Return what has to be said of an answer, given the noise levels of the planes; None where there is nothing."""
         low, high = _ends(seen.recording)
+        told = [] if seen.note is None else [seen.note]
         if self.looking.sigma is None and levels and max(levels) <= FAINT * (high - low):
-            return (
+            camera = "" if isinstance(seen.recording, Signal) else " (in a camera's JPEG, say)"
+            told.append(
                 "next to no white noise was found and next to nothing changed; noise that can be seen all the same is "
-                "not white (in a camera's JPEG, say), and --sigma tells its level"
+                f"not white{camera}, and --sigma tells its level"
             )
-        if self.looking.caveat is not None:
-            return self.looking.caveat
+        if told:
+            return "; ".join(told)
         if not levels or seen.missing is not None or isinstance(seen.recording, Signal):
             return None
         far = max(BEYOND[0] * (high - low), BEYOND[1] * max(levels))

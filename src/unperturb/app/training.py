@@ -96,6 +96,7 @@ def run_training(
         "description": options["description"],
         "data": options["data_note"],
         "licence": options["licence"],
+        **({"rates": material.rates} if isinstance(material, Stretches) else {}),
     }
     weights = load(options["start"]) if options["start"] else None
     run = train_model(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.data.npy import read_flags
-from unperturb.data.signal import Signal, read
+from unperturb.data.signal import Signal, numbered, read
 from unperturb.errors import FileError
 
 Mask = NDArray[np.bool_]
@@ -38,7 +38,8 @@ def find_gaps(signal: Signal, mark: str, name: str | Path) -> Mask:
     if not missing.any():
         raise FileError(f"{name}: no sample is marked as missing by {mark}")
     if missing.all(1).any():
-        raise FileError(f"{name}: channel {int(missing.all(1).argmax())} is missing as a whole; leave it out")
+        channel = numbered(signal.names, len(missing))[int(missing.all(1).argmax())]
+        raise FileError(f"{name}: {channel} is missing as a whole; leave it out")
     return missing
 
 

@@ -271,12 +271,13 @@ def check_finite(signal: Signal, name: str | Path) -> None:
     for channel, plane in enumerate(signal.as_float()):
         bad = ~np.isfinite(plane)
         if not first and bad.any():
-            first = f"channel {signal.names[channel] if signal.names else channel}, sample {int(bad.argmax())}"
+            first = f"sample {int(bad.argmax())} of {numbered(signal.names, len(signal.values))[channel]}"
         count += int(bad.sum())
     if count:
         counted = "1 sample that is" if count == 1 else f"{count} samples that are"
         raise FileError(
-            f"{name} has {counted} not finite (first at {first}, counted from 0); fill gaps and replace infinity first."
+            f"{name} has {counted} not finite (first at {first}, counted from 0); tell that gaps are missing, and "
+            "replace infinity."
         )
 
 

@@ -33,14 +33,14 @@ PARTS = 20
 
 @dataclass(frozen=True)
 class Units:
-    """Where a channel lies, and how far it goes."""
+    """Where a channel lies, and how far it goes: 0 where it is nothing but its value."""
 
     offset: float
     scale: float
 
     def taken(self, values: NDArray[Any]) -> FloatArray:
         """Return values in these units."""
-        return ((values.astype(np.float64) - self.offset) / self.scale).astype(np.float32)
+        return ((values.astype(np.float64) - self.offset) / (self.scale or 1.0)).astype(np.float32)
 
     def given_back(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Return values in the units of their file: of a channel far from 0, 32 bits would not hold them."""
@@ -53,7 +53,13 @@ def units_of(values: NDArray[Any]) -> Units:
     if not len(observed):
         return Units(0.0, 1.0)
     scale = float(observed.std())
-    return Units(float(np.median(observed)), scale if scale > 0 else 1.0)
+    return Units(float(np.median(observed)), scale if scale > 0 and not is_flat(values) else 1.0)
+
+
+def is_flat(values: NDArray[Any]) -> bool:
+    """Return whether a channel, NaN where it has gaps, is the same wherever it was observed."""
+    observed = values[~np.isnan(values)]
+    return bool((observed == observed[:1]).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +76,8 @@ class Stretches:
         Names what went in.
     dims, sides
         Axes of space, and of the crops to validate on.
+    rates
+        Samples a second of the signals, as far as they are known; rising, each once.
     """
 
     values: tuple[FloatArray, ...]
@@ -77,6 +85,7 @@ class Stretches:
     key: str = ""
     dims: int = 1
     sides: tuple[int, ...] = SIDES
+    rates: tuple[float, ...] = ()
 
     @property
     def ends(self) -> None:
@@ -162,9 +171,11 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
     """
     values: list[FloatArray] = []
     held_out: list[bool] = []
+    rates: set[float] = set()
     digest = hashlib.sha256(repr(part).encode())
     for source in once_each([Path(source) for source in sources]):
         signal = read(source)
+        rates |= {signal.rate} if signal.rate else set()
         for (channel,), plane in signal.planes():
             if np.isinf(plane).any():
                 raise FileError(f"{source} has infinite values in channel {channel}; replace them first")
@@ -185,7 +196,7 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
     if not values:
         of = f"{', '.join(map(str, sources))}" + ("" if part == (0.0, 1.0) else " in that part")
         raise FileError(f"no channel of {of} has values that change: there is nothing to learn from")
-    return Stretches(tuple(values), tuple(held_out), digest.hexdigest()[:16])
+    return Stretches(tuple(values), tuple(held_out), digest.hexdigest()[:16], rates=tuple(sorted(rates)))
 
 
 def _held_out(values: FloatArray, cuts: NDArray[np.int_]) -> int:

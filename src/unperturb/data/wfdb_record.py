@@ -103,7 +103,7 @@ def write(signal: Signal, target: Path, *, overwrite: bool) -> None:
     if not re.fullmatch(r"[-\w]+", target.stem) or target.suffix != ".hea":
         raise FileError(f"{target} is no name for a WFDB record; use letters, digits, - and _, and the suffix .hea.")
     if signal.rate is None:
-        raise FileError(f"{target} needs a sampling rate, and none is known; tell it when reading.")
+        raise FileError(f"{target} needs a sampling rate, and none is known; .npy and .csv do without.")
     carried = signal.metadata.get("wfdb")
     fits = carried is not None and carried.n_sig == len(signal.values) == len(signal.levels)
     record = _again(carried, signal, target.stem) if fits else _anew(wfdb, signal, target)

@@ -22,6 +22,8 @@ class Card:
         The values it works in: ``(x - offset) / scale``.
     ends
         The least and the greatest value of the images it was trained on, where they were floats; see `learned`.
+    rates
+        Samples a second of the signals it was trained on, as far as they are known; rising.
     name, description, data, licence
         For people.
     recipe
@@ -43,6 +45,7 @@ class Card:
     offset: float = 0.0
     scale: float = 1.0
     ends: Sequence[float] | None = None
+    rates: Sequence[float] = ()
     name: str = ""
     description: str = ""
     data: str = ""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -109,7 +110,7 @@ def train_model(
     files: RunFiles,
     habits: Habits,
     *,
-    card: Mapping[str, str] | None = None,
+    card: Mapping[str, Any] | None = None,
     half: bool = False,
     weights: Denoiser | None = None,
     resume: bool = False,
@@ -130,7 +131,7 @@ def train_model(
     habits
         How to go about it.
     card
-        Name, description, data and licence, for the model's card.
+        Name, description, data, licence, and rates of signals, for the model's card.
     half
         Store the model's weights in half precision.
     weights
