@@ -440,6 +440,7 @@ def test_units_are_those_of_what_was_observed():
     assert units.offset == 3
     assert units.given_back(units.taken(np.array([4.0]))) == pytest.approx([4.0])
     assert units_of(np.full(3, np.nan)).scale == units_of(np.full(3, 7.0)).scale == 1
+    assert units_of(np.full(1900, 3.3)).scale == 1  # whose standard deviation is what rounding leaves
     assert isinstance(Stretches((), ()).largest, int)
 
 

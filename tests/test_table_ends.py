@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from unperturb.app.imputing import Learning, learn_rows
-from unperturb.data.table_ends import ends_of
+from unperturb.data.table_ends import FEWEST, ends_of, is_multiplied
 from unperturb.errors import UsageError
 from unperturb.infer.impute import best, bounds, draws
 from unperturb.model.checkpoint import read_tensors, write_tensors
@@ -74,6 +74,44 @@ def test_what_is_positive_stays_so():
     assert ends_of(np.append(observed, 0))[0] == 0
 
 
+def test_logarithms_are_told_of_what_differs_by_factors():
+    """In any units. Breaks: units matter; of all that is positive; of codes."""
+    generator = np.random.default_rng(0)
+    normal = generator.standard_normal(200)
+    for unit in (1e-290, 1.0, 1e290):
+        assert is_multiplied(unit * np.exp(normal))
+        assert not is_multiplied(unit * (6 + normal))
+    assert not is_multiplied(generator.uniform(1, 9, 200))
+    assert not is_multiplied(np.append(np.exp(normal), 0))
+    assert not is_multiplied(10.0 ** generator.integers(0, 4, 200))
+    assert not is_multiplied(np.exp(normal[: FEWEST - 1]))
+    assert ends_of(np.exp(normal), logarithm=True) == pytest.approx(np.exp(ends_of(normal)))
+
+
+def test_what_differs_by_factors_is_known_by_factors(tmp_path):
+    """Of a number that spans four decades, known to a half. Breaks: no logarithms; the mean of those for the mean."""
+    generator = np.random.default_rng(0)
+    middle = 2 * generator.standard_normal(300)
+    values = np.stack([np.exp(middle), middle + 0.8 * generator.standard_normal(300)], 1)
+    learning = Learning(members=2, training=RowTraining(least=400, most=400))
+    model = learn_rows(values[:200], [0, 0], learning)
+    assert [card.logarithm for card in model.columns] == [True, False]
+    hidden = np.column_stack([np.full(100, np.nan), values[200:, 1]])
+    drawn, guess = draws(model, hidden, 40)[:, :, 0], best(model, hidden)[:, 0]
+    assert np.abs(np.log(drawn) - middle[200:]).mean() < 1.1
+    low, high = (side[:, 0] for side in bounds(model, hidden, 0.9))
+    assert 0.8 < float(((low <= values[200:, 0]) & (values[200:, 0] <= high)).mean()) < 0.97
+    assert (low > 0).all()
+    assert float(np.median(guess / drawn.mean(0))) == pytest.approx(1, abs=0.1)
+    assert float(np.median(guess / np.median(drawn, 0))) > 1.15
+    save_rows(model, tmp_path / "rows.safetensors")
+    assert np.array_equal(best(load_rows(tmp_path / "rows.safetensors"), hidden)[:, 0], guess)
+    unheard = np.array([[0.0, np.nan], [-5, np.nan], [1e-300, np.nan], [values[:, 0].min(), np.nan]])
+    told = best(model, unheard)[:, 1]
+    assert np.isfinite(told).all()
+    assert (told[:3] <= told[3]).all()
+
+
 def model_of(*cards: ColumnCard) -> RowModel:
     count = len(cards)
     return RowModel(RowSettings((1,) * count, (False,) * count), cards, (), torch.zeros(0, count))
@@ -125,7 +163,9 @@ def test_models_that_were_kept_before_ends_were_found_keep_within_what_was_obser
         del column["least"], column["most"]
         column |= {"low": part.min(), "high": part.max()}
     write_tensors(tmp_path / "old.safetensors", FORMAT, tensors, {"card": json.dumps(card)})
-    drawn = draws(load_rows(tmp_path / "old.safetensors"), np.full((200, 2), np.nan), 2)
+    model = load_rows(tmp_path / "old.safetensors")
+    drawn = draws(model, np.full((200, 2), np.nan), 2)
+    assert [(card.least, card.most) for card in model.columns] == [(part.min(), part.max()) for part in values.T]
     assert (drawn >= values.min(0)).all()
     assert (drawn <= values.max(0)).all()
 

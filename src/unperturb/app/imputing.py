@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unperturb.data.table_ends import ends_of
+from unperturb.data.table_ends import ends_of, is_multiplied
 from unperturb.errors import UsageError
 from unperturb.infer.impute import folds
 from unperturb.infer.row_widths import measured_widths
@@ -113,10 +113,12 @@ def _card(values: NDArray[np.float64], categories: int) -> ColumnCard:
     observed = values[~np.isnan(values)]
     if categories or not len(observed):
         return ColumnCard(seen=bool(len(observed)))
-    size = float(np.abs(observed).max()) or 1.0  # squares of what is very large or small are no numbers any more
-    mean, scale = (float(size * part) for part in ((observed / size).mean(), (observed / size).std()))
-    least, most = float(observed.min()), float(observed.max())
-    return ColumnCard(mean, scale if scale > 0 else 1.0, least, most, *ends_of(observed))
+    multiplied = is_multiplied(observed)
+    told = np.log(observed) if multiplied else observed
+    size = float(np.abs(told).max()) or 1.0  # squares of what is very large or small are no numbers any more
+    mean, scale = (float(size * part) for part in ((told / size).mean(), (told / size).std()))
+    ends = float(observed.min()), float(observed.max()), *ends_of(observed, logarithm=multiplied)
+    return ColumnCard(mean, scale if scale > 0 else 1.0, *ends, logarithm=multiplied)
 
 
 class _Counter:

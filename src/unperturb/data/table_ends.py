@@ -19,13 +19,20 @@ RARE = 0.05
 FEWEST = 20
 """Cells of a column that tell how far others may lie beyond them."""
 
+CLEARLY = 1.3
+"""How much likelier logarithms are to be normal, for networks to be told them. Lognormal numbers are so where their
+logarithms have a standard deviation of 0.6 or more."""
+
+DIFFERENT = 10
+"""Values that a column has then at least: fewer are codes, or grades."""
+
 _LARGEST = float(np.finfo(np.float64).max)
 
 RANGES = ((0, 1), (-1, 1), (0, 100), (0, _LARGEST), (-_LARGEST, 0), (-_LARGEST, _LARGEST))
 """Of shares, correlations, percents, amounts: a column lies in the first of these that holds all that was observed."""
 
 
-def ends_of(observed: NDArray[np.float64]) -> tuple[float, float]:
+def ends_of(observed: NDArray[np.float64], *, logarithm: bool = False) -> tuple[float, float]:
     """Return the least and the greatest value that cells of a column are taken to have.
 
     Numbers that are all positive stay so: how far others lie below them is asked of their logarithms as well.
@@ -34,16 +41,38 @@ def ends_of(observed: NDArray[np.float64]) -> tuple[float, float]:
     ----------
     observed
         ``(cell,)``, at least one, finite.
+    logarithm
+        Whether its logarithms say as well how far others lie above; all are positive then.
     """
     size = float(np.abs(observed).max()) or 1.0  # differences of very large numbers are none
     low, high = float(observed.min()), float(observed.max())
     least, most = next(ends for ends in RANGES if ends[0] <= low and high <= ends[1])
-    least, most = max(least, low - size * _room(-observed / size)), min(most, high + size * _room(observed / size))
+    above = high * float(np.exp(_room(np.log(observed)))) if logarithm else high + size * _room(observed / size)
+    least, most = max(least, low - size * _room(-observed / size)), min(most, above)
     if low > 0:
         least = max(least, low * float(np.exp(-_room(-np.log(observed)))))
     if high < 0:
         most = min(most, high * float(np.exp(-_room(-np.log(-observed)))))
     return least, most
+
+
+def is_multiplied(observed: NDArray[np.float64]) -> bool:
+    """Return whether numbers differ by factors rather than by amounts, as incomes and concentrations do.
+
+    They are all positive then, and their logarithms are likelier normal than they are themselves, by a factor of
+    `CLEARLY` a cell (Box and Cox, "An analysis of transformations", 1964, section 3).
+
+    Parameters
+    ----------
+    observed
+        ``(cell,)``, at least one, finite.
+    """
+    if observed.min() <= 0 or len(observed) < FEWEST or len(np.unique(observed)) < DIFFERENT:
+        return False
+    logarithm = np.log(observed)
+    middle = float(logarithm.mean())
+    spread = np.std(np.exp(np.minimum(logarithm - middle, 300.0)))  # in units of their geometric mean
+    return bool(spread > CLEARLY * logarithm.std())
 
 
 def check_ends(values: NDArray[np.float64], name: str, low: float, high: float) -> None:

@@ -51,7 +51,7 @@ def best(model: RowModel, values: Rows) -> Rows:
     """
     belief = believe(model.members, model.standardised(torch.tensor(values)))
     guess = np.empty_like(values)
-    guess[:, model.settings.numbers] = model.restored(belief.mean.double()).numpy()
+    guess[:, model.settings.numbers] = model.mean(belief).numpy()
     for column, chances in by_category(model.settings, belief.logits):
         guess[:, column] = chances.argmax(1).numpy()
     return np.where(np.isnan(values), guess, values)

@@ -30,6 +30,12 @@ REMEMBERED = 8192
 FARTHEST = 1e6
 """Standard deviations: what is farther off is taken for so far off, as no network could compute with it."""
 
+SMALLEST = 1e-3
+"""Of the least that was observed of a column whose logarithms are told: what is smaller is taken for so much."""
+
+_EXPONENT = 709.0
+"""Of e, with which it is still a number."""
+
 _ROWS = 1024
 """Rows that are worked on at once."""
 
@@ -41,13 +47,15 @@ class ColumnCard:
     Attributes
     ----------
     offset, scale
-        Mean and standard deviation of what was observed.
+        Mean and standard deviation of what was observed, or of its logarithms.
     least, most
         The least and the greatest value that was observed.
     low, high
         Between which values its cells are taken to lie: no narrower.
     seen
         Whether anything was observed of the column.
+    logarithm
+        Whether networks are told its logarithms; all of it is positive then.
     """
 
     offset: float = 0.0
@@ -57,6 +65,7 @@ class ColumnCard:
     low: float = 0.0
     high: float = 0.0
     seen: bool = True
+    logarithm: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,9 +169,19 @@ class RowModel:
             for name in ("least", "most", "low", "high", "offset", "scale")
         )
         found = numbers * scale + offset
+        logarithm = torch.tensor([self.columns[column].logarithm for column in at], dtype=torch.bool).view(shape)
+        found = torch.where(logarithm, found.clamp(max=_EXPONENT).exp(), found)
         found = torch.where(found > most, most + _bent(found - most, high - most), found)
         found = torch.where(found < least, least - _bent(least - found, least - low), found)
         return torch.minimum(torch.maximum(found, low), high)
+
+    def mean(self, belief: Belief) -> Tensor:
+        """Return the mean of every number in the units of the table, ``(row, number)``."""
+        found = self.restored(belief.mean.double())
+        multiplied = [at for at, column in enumerate(self.settings.numbers) if self.columns[column].logarithm]
+        if multiplied:  # the mean of logarithms is not the logarithm of the mean
+            found[:, multiplied] = self.restored(belief.quantiles.double())[:, multiplied].mean(-1)
+        return found
 
     def between(self, ends: Mapping[int, tuple[float, float]]) -> "RowModel":
         """Return this model, some of whose columns have ends that somebody knows.
@@ -198,6 +217,10 @@ def standardised(values: Tensor, settings: RowSettings, columns: Sequence[Column
     """
     check_rows(values, settings)
     offset, scale = _units(columns)
+    logarithm = torch.tensor([column.logarithm for column in columns], dtype=torch.bool)
+    floors = [column.least * SMALLEST if column.logarithm else 1.0 for column in columns]
+    least = torch.tensor(floors, dtype=torch.float64)
+    values = torch.where(logarithm, values.maximum(least).log(), values)
     return ((values - offset) / scale).clamp(-FARTHEST, FARTHEST)
 
 
