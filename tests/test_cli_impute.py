@@ -12,6 +12,8 @@ pd = pytest.importorskip("pandas")
 
 from unperturb.app import imputing  # noqa: E402
 from unperturb.app.cli import main  # noqa: E402
+from unperturb.app.tables import _inward  # noqa: E402
+from unperturb.data.table import table_of  # noqa: E402
 from unperturb.train.rows import RowTraining  # noqa: E402
 
 
@@ -118,6 +120,7 @@ def test_what_numbers_lie_between_may_be_said(table, tmp_path, capsys):
         (("weight", 99, 0), "the lower one comes first"),
         (("farm", 0, 1), "there is no column of numbers 'farm'"),
         (("height", 0, 1), "there is no column of numbers 'height'"),
+        (("weight", 0, 99, "--between", "weight", 0, 98), "once"),
     ):
         assert run("impute", table, "-o", tmp_path / "no.csv", *said, "--between", *more) == 2
         assert why in capsys.readouterr().err
@@ -130,6 +133,14 @@ def test_what_numbers_lie_between_may_be_said(table, tmp_path, capsys):
     assert (min(drawn), max(drawn)) == ends
 
 
+def test_ends_are_those_of_what_can_be_written():
+    """Break: 4.6 rounded to 5."""
+    assert _inward(0.4, 4.6, 0) == (1, 4)
+    assert _inward(-0.25, 0.3, 1) == pytest.approx((-0.2, 0.3))
+    assert _inward(0.4, 4.6, None) == (0.4, 4.6)
+    assert _inward(0.4, 0.6, 0) == (0.4, 0.6)  # there is none within
+
+
 def test_cells_that_stay_missing_are_told(table, tmp_path, capsys):
     """Of a column that is carried through. Breaks: not told; those that are there as well; marks not known."""
     assert run("impute", table, "-o", tmp_path / "o.csv", "--keep", "name", "--keep", "weight", "--keep", "legs") == 0
@@ -137,6 +148,8 @@ def test_cells_that_stay_missing_are_told(table, tmp_path, capsys):
     assert "weight is carried through as it is, with 16 missing cells" in said
     assert "legs is carried through as it is, with 12 missing cells" in said
     assert "name is carried" not in said
+    marked = table_of(pd.DataFrame({"id": [-999.0, 1, 2], "x": [1, np.nan, 2]}), keep=["id"])
+    assert marked.missing_of_kept(("-999",)) == {"id": 1}
 
 
 def test_marks_and_categories_are_what_is_said(tmp_path):

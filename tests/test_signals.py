@@ -113,7 +113,10 @@ def test_the_gaps_of_one_value_get_it_and_that_is_said(folder, tmp_path, value):
     found = np.load(tmp_path / "flat_restored.npy")
     assert (found[1] == value).all()
     assert np.ptp(found[0, 200:260]) > 0
-    assert "channel 2: one value" in run("uncertainty", *asked, "-n", 2, "--steps", 2, "-o", tmp_path)
+    told = run("uncertainty", *asked, "-n", 2, "--steps", 2, "-o", tmp_path)
+    assert "channel 2: one value" in told
+    assert "channel 1: over the 60 missing samples" in told
+    assert "channel 2: over" not in told
     with (tmp_path / "flat_uncertainty.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {float(row["channel 2 low"]) for row in rows} == {value}
@@ -130,10 +133,11 @@ def test_a_model_that_fills_in_has_to_be_told_what_is_missing(folder, tmp_path):
     assert not list(tmp_path.iterdir())
     assert always_erases(parse("erase:fraction=0.5 + gaussian:sigma=0.1 | block:size=4,count=1"))
     assert not always_erases(parse("erase:fraction=0.5 | gaussian:sigma=0.1"))
+    assert not always_erases(parse("erase:fraction=0..0.5 + gaussian:sigma=0..0.1"))
 
 
 def test_another_sampling_rate_is_told(tmp_path):
-    """Of what was learned from. Breaks: rates not kept; one that is the same but for rounding told."""
+    """Of what was learned from, now or before. Breaks: rates not kept, or not of both; the same one told."""
     for rate in (250, 360, 500):
         wavfile.write(tmp_path / f"at{rate}.wav", rate, waves(2000)[0])
     model = tmp_path / "model.safetensors"
@@ -142,6 +146,10 @@ def test_another_sampling_rate_is_told(tmp_path):
     assert load(model).card.rates == [250, 500]
     assert "at 250 and 500" in called("restore", tmp_path / "at360.wav", "--model", model)[2]
     assert "learned" not in called("restore", tmp_path / "at500.wav", "--model", model)[2]
+    again = tmp_path / "again.safetensors"
+    run("fit", tmp_path / "at360.wav", "-o", again, "--from", model, "--network", "tiny", "--steps", 2,
+        "--patch-size", 256)  # fmt: skip
+    assert load(again).card.rates == [250, 360, 500]
 
 
 def test_draws_differ_in_the_gaps_alone(folder, tmp_path):

@@ -52,7 +52,8 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         What marks a missing cell beside NaN: a number, of categories and texts by its text; or a text.
     min_value, max_value
         What numbers lie between, of all columns or ``(n_features,)``; None, and what is not finite, for what is found
-        out: an end that several cells share, 0 where none is negative, or somewhat beyond what is there.
+        out (`unperturb.data.table_ends`): an end that several cells share, an end of all shares, percents or amounts,
+        or somewhat beyond what is there.
     add_indicator
         Whether to add columns that say where something was missing (arrays of numbers only).
     keep_empty_features
@@ -227,9 +228,10 @@ class DenoisingImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
             except (TypeError, ValueError):
                 raise UsageError(f"{name} is a number, or {len(sizes)} of them, one a column; got {told!r}") from None
             sides.append(np.where(np.isfinite(side), side, none))
+        names = getattr(self, "feature_names_in_", range(len(sizes)))
         ends = {at: (float(sides[0][at]), float(sides[1][at])) for at, size in enumerate(sizes) if not size}
         for at, (low, high) in ends.items():
-            check_ends(values[:, at], f"column {at}", low, high)
+            check_ends(values[:, at], f"column {names[at]}", low, high)
         return ends
 
     def _read(self, X: Any, *, reset: bool) -> tuple[Rows, Table | None]:  # noqa: N803

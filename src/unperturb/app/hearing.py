@@ -47,6 +47,8 @@ class Told:
         Noise level in the units of the file; None where the model was told none.
     asked
         Boolean, ``(T,)``: where the answer is not simply what was seen: in the gaps, or everywhere.
+    flat
+        Whether the channel has one value wherever it was observed, and gets it in its gaps.
     """
 
     trace: Trace
@@ -55,6 +57,7 @@ class Told:
     level: float
     sigma: float | None
     asked: NDArray[np.bool_]
+    flat: bool
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ class Hearing:
         asked = trace.missing if heard.keeps_observed else np.ones(trace.missing.shape, bool)
         width, deviation = (np.where(asked, each[0, 0].numpy() * unit, 0) for each in (half, spread))
         trace = replace(trace, band=(trace.best - width, trace.best + width))
-        return Told(trace, deviation, known is not None, LEVEL if known is None else known.level, sigma, asked)
+        return Told(
+            trace, deviation, known is not None, LEVEL if known is None else known.level, sigma, asked, unit == 0
+        )
 
     def _calibration(self, posterior: Posterior) -> Calibration | None:
         if not isinstance(self.looking.denoise, Denoiser):
@@ -180,6 +185,8 @@ def _sentences(told: Told) -> list[str]:
     share = f"{told.level:.0%}"
     assert told.trace.band is not None
     width = float((told.trace.band[1] - told.trace.band[0])[told.asked].mean())
+    if told.flat:  # nothing says how far its gaps might go
+        return []
     where = "all samples" if told.asked.all() else f"the {int(told.asked.sum())} missing samples"
     noise = "" if told.sigma is None else f" White noise of {told.sigma:.3g}{unit} was taken away."
     trust = "" if told.calibrated else " The model is not calibrated for such draws: the draws are taken at their word."

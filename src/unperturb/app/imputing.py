@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unperturb.data.table_ends import ends_of, is_multiplied
+from unperturb.app.columns import cards_of
 from unperturb.errors import UsageError
 from unperturb.infer.impute import folds
 from unperturb.infer.row_widths import measured_widths
 from unperturb.model.machine import workers
-from unperturb.model.row_model import REMEMBERED, ColumnCard, RowModel, Widths, standardised
+from unperturb.model.row_model import REMEMBERED, RowModel, Widths, standardised
 from unperturb.model.rows import RowSettings
 from unperturb.train.rows import RowTraining, train_rows
 
@@ -82,22 +82,26 @@ def learn_rows(
     if np.isinf(values).any():
         raise UsageError("a value is infinite; mark it as missing, or replace it")
     settings = RowSettings(tuple(max(count, 1) for count in categories), tuple(count > 0 for count in categories))
-    columns = tuple(map(_card, values.T, categories))
+    columns = cards_of(values, settings)
     standard = standardised(torch.tensor(values), settings, columns)
     count = learning.members_for(len(values))
     held_out = folds(~standard.isnan(), count, HELD_OUT, learning.seed)
     counter = _Counter(count, done)
 
     def train(number: int) -> object:
-        return train_rows(
-            standard.float(), settings, held_out[number], training=learning.training,
-            seed=learning.seed * 1000 + number, done=counter.of(number),
-        )  # fmt: skip
+        try:
+            return train_rows(
+                standard.float(), settings, held_out[number], training=learning.training,
+                seed=learning.seed * 1000 + number, done=counter.of(number),
+            )  # fmt: skip
+        except BaseException:
+            counter.stopped = True
+            raise
 
     with workers(torch.device("cpu"), learning.threads) as run:
         try:
             members = tuple(run(train, range(count)))
-        finally:  # where one has failed, or somebody has asked for it, the others stop as well
+        finally:  # where somebody has asked for it, those that are being trained stop
             counter.stopped = True
     chosen = np.sort(np.random.default_rng(learning.seed).permutation(len(values))[:REMEMBERED])
     kept = standard[torch.from_numpy(chosen)].float()
@@ -106,19 +110,6 @@ def learn_rows(
         member.remember(settings.as_features(kept), ~kept.isnan() & ~hidden)
     widths = measured_widths(members, kept, unseen) if settings.numbers else Widths()
     return RowModel(settings, columns, members, kept, widths)
-
-
-def _card(values: NDArray[np.float64], categories: int) -> ColumnCard:
-    """Return where the values of a column are."""
-    observed = values[~np.isnan(values)]
-    if categories or not len(observed):
-        return ColumnCard(seen=bool(len(observed)))
-    multiplied = is_multiplied(observed)
-    told = np.log(observed) if multiplied else observed
-    size = float(np.abs(told).max()) or 1.0  # squares of what is very large or small are no numbers any more
-    mean, scale = (float(size * part) for part in ((told / size).mean(), (told / size).std()))
-    ends = float(observed.min()), float(observed.max()), *ends_of(observed, logarithm=multiplied)
-    return ColumnCard(mean, scale if scale > 0 else 1.0, *ends, logarithm=multiplied)
 
 
 class _Counter:

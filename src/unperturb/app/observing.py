@@ -190,7 +190,8 @@ class Looking:
             return heard
         # How far gaps go is measured in how far the rest goes: of nothing there is nothing.
         units = [
-            Units(mine.offset, 0.0) if is_flat(each) else mine for mine, each in zip(heard.units, seen, strict=True)
+            Units(mine.offset, 0.0) if gone.any() and is_flat(each) else mine
+            for mine, gone, each in zip(heard.units, gaps, seen, strict=True)
         ]
         return dataclasses.replace(heard, units=tuple(units))
 

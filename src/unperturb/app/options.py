@@ -159,7 +159,9 @@ def as_looking(
     if is_conditional(denoiser) and sigma is not None and missing is None:
         raise click.UsageError("--sigma is for a model of noise; this one finds out by itself how strong it is")
     if is_conditional(denoiser) and missing is None and always_erases(parse(denoiser.card.perturbation)):
-        raise click.UsageError("this model fills in what is missing, and changes nothing else; --missing says what is")
+        raise click.UsageError(
+            "this model has learned of nothing that is whole, and fills in what is missing; --missing says what is"
+        )
     told_nothing = all(told is None for told in (sigma, missing, perturb, noise))
     if told_nothing and denoiser.card.recipe.get("objective") in NOISY:
         perturbation = parse(denoiser.card.perturbation)  # what it has learned from

@@ -153,7 +153,7 @@ class Imputing:
             if name not in names or learned[names.index(name)].categories:
                 raise UsageError(f"there is no column of numbers {name!r}, that could lie between {low:g} and {high:g}")
             check_ends(table.values[:, names.index(name)], f"column {name!r}", low, high)
-            found[names.index(name)] = (low, high)
+            found[names.index(name)] = _inward(low, high, learned[names.index(name)].decimals)
         return found
 
     def _learned(self, table: Table, show: Callable[[int, int, str], None]) -> RowModel:
@@ -168,6 +168,15 @@ class Imputing:
             "marks": list(self.reading["marks"]),
         }
         return dataclasses.replace(model, about=about)
+
+
+def _inward(low: float, high: float, decimals: int | None) -> tuple[float, float]:
+    """Return the ends of a column that is written with so many decimals: what is filled in is rounded."""
+    if decimals is None:
+        return low, high
+    unit = 10.0**-decimals
+    ends = np.ceil(low / unit - 1e-9) * unit, np.floor(high / unit + 1e-9) * unit
+    return (float(ends[0]), float(ends[1])) if ends[0] <= ends[1] else (low, high)
 
 
 def columns_of(model: RowModel, path: Path) -> tuple[Column, ...]:
@@ -220,7 +229,7 @@ def _told(imputing: Imputing, table: Table, model: RowModel, some: NDArray[np.bo
         "rows": len(table.values),
         "columns": [{"name": column.name, "kind": column.kind} for column in table.columns],
         "kept": list(table.kept),
-        "kept_missing": table.missing_of_kept(imputing.reading["marks"]),
+        "kept_missing": table.missing_of_kept((*imputing.reading["marks"], *model.about.get("marks", ()))),
         "missing": {name: count for name, count in named.items() if count},
         "mostly_different": [] if imputing.model is not None else _mostly_different(table),
         "left": [table.columns[index].name for index in _empty(model)],

@@ -96,9 +96,10 @@ def run_training(
         "description": options["description"],
         "data": options["data_note"],
         "licence": options["licence"],
-        **({"rates": material.rates} if isinstance(material, Stretches) else {}),
     }
     weights = load(options["start"]) if options["start"] else None
+    if isinstance(material, Stretches):
+        card["rates"] = sorted({*material.rates, *(() if weights is None else weights.card.rates)})
     run = train_model(
         settings, material, files, habits,
         card=card, half=options["half"], weights=weights, resume=options["resume"], processes=team,

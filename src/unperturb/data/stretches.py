@@ -175,7 +175,6 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
     digest = hashlib.sha256(repr(part).encode())
     for source in once_each([Path(source) for source in sources]):
         signal = read(source)
-        rates |= {signal.rate} if signal.rate else set()
         for (channel,), plane in signal.planes():
             if np.isinf(plane).any():
                 raise FileError(f"{source} has infinite values in channel {channel}; replace them first")
@@ -183,6 +182,7 @@ def open_stretches(sources: Sequence[str | Path], part: tuple[float, float] = (0
             inside = plane[first:last]
             if np.nanmin(inside, initial=np.inf) >= np.nanmax(inside, initial=-np.inf):
                 continue  # nothing is learned from one value, or none
+            rates |= {signal.rate} if signal.rate else set()
             taken = units_of(plane).taken(plane[first:last])
             digest.update(taken.tobytes())
             cuts = np.linspace(0, len(taken), PARTS + 1).round().astype(int)

@@ -30,7 +30,7 @@ from unperturb.data.opening import readable
 from unperturb.data.table_cells import fill, typed, with_columns
 from unperturb.data.table_columns import MARKS, Column, Frame, Rules, check_twice, need, understand
 from unperturb.data.table_parquet import PARQUET, as_arrow, read_parquet, write_parquet
-from unperturb.data.table_text import DELIMITERS, TextStyle, read_text, text_bytes
+from unperturb.data.table_text import DELIMITERS, TextStyle, number_of, read_text, text_bytes
 from unperturb.errors import FileError, UnperturbError, UsageError
 
 __all__ = ["MARKS", "SUFFIXES", "Column", "Table", "read_table", "table_of", "write_table"]
@@ -48,7 +48,7 @@ class Table:
     Attributes
     ----------
     columns
-        The columns that have values, in the order of the table.
+        The columns that have values, in the order of the table, or in that of another table that they match.
     values
         64-bit floats ``(rows, columns)``: numbers in their own units, codes for categories and truth values (their
         place in `Column.categories`), NaN where a cell is missing.
@@ -79,11 +79,13 @@ class Table:
 
     def missing_of_kept(self, marks: Collection[str] = MARKS) -> dict[str, int]:
         """Return of the columns that are carried through how many cells are empty, or one of the marks; if any are."""
-        counts = {}
+        counts, rules = {}, Rules(marks, decimal=self.text.decimal if self.text else ".")
         for place, name in enumerate(_names(self.cells, self.text)):
             if name in self.kept:
                 cells = self.cells.iloc[:, place]
-                counts[name] = int((cells.isna() | cells.astype(str).str.strip().isin(("", *marks))).sum())
+                texts = [str(cell).strip() for cell in cells]
+                marked = [text == "" or rules.is_mark(text, number_of(text, rules.decimal)) for text in texts]
+                counts[name] = int((cells.isna().to_numpy() | np.array(marked, bool)).sum())
         return {name: count for name, count in counts.items() if count}
 
     def filled(self, values: NDArray[Any]) -> "Table":

@@ -20,8 +20,8 @@ FEWEST = 20
 """Cells of a column that tell how far others may lie beyond them."""
 
 CLEARLY = 1.3
-"""How much likelier logarithms are to be normal, for networks to be told them. Lognormal numbers are so where their
-logarithms have a standard deviation of 0.6 or more."""
+"""How much likelier logarithms have to be, a cell. Those of lognormal numbers by themselves are so where they have a
+standard deviation of 0.6 or more."""
 
 DIFFERENT = 10
 """Values that a column has then at least: fewer are codes, or grades."""
@@ -57,7 +57,7 @@ def ends_of(observed: NDArray[np.float64], *, logarithm: bool = False) -> tuple[
 
 
 def is_multiplied(observed: NDArray[np.float64]) -> bool:
-    """Return whether numbers differ by factors rather than by amounts, as incomes and concentrations do.
+    """Return whether numbers by themselves differ by factors rather than by amounts, as incomes do.
 
     They are all positive then, and their logarithms are likelier normal than they are themselves, by a factor of
     `CLEARLY` a cell (Box and Cox, "An analysis of transformations", 1964, section 3).
@@ -67,7 +67,7 @@ def is_multiplied(observed: NDArray[np.float64]) -> bool:
     observed
         ``(cell,)``, at least one, finite.
     """
-    if observed.min() <= 0 or len(observed) < FEWEST or len(np.unique(observed)) < DIFFERENT:
+    if len(observed) < FEWEST or observed.min() <= 0 or len(np.unique(observed)) < DIFFERENT:
         return False
     logarithm = np.log(observed)
     middle = float(logarithm.mean())
@@ -111,8 +111,10 @@ def _room(values: NDArray[np.float64]) -> float:
     if len(values) < FEWEST or ends[-1] == ends[-2]:
         return 0.0
     excess = ends[1:] - ends[0]
+    size = float(excess[-1])  # squares of what is very small are no numbers any more
+    excess = excess / size
     mean = float(excess.mean())
     bounded = (mean * mean / float(excess.var(ddof=1)) - 1) / 2  # 0: exponential, 1: even
     bounded = min(max(bounded - len(excess) ** -0.5, 1e-6), 1.0)
-    left = max(mean * (1 + bounded) - bounded * float(excess[-1]), 0.0)
+    left = size * max(mean * (1 + bounded) - bounded, 0.0)
     return left * (1 - RARE**bounded) / bounded

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unperturb.errors import UsageError
-from unperturb.model.level import Level, Range
+from unperturb.model.level import Level, Range, lowest
 from unperturb.model.operators import block_means, gaussian_blur
 from unperturb.model.perturbation import Composition, Perturbation, alternatives
 
@@ -177,16 +177,16 @@ class Likelihood:
 
 
 ERASURES = ("erase", "block", "line", "scratch")
-
 """Names of perturbations that only take components away, and say which."""
 
 
 def always_erases(perturbation: Perturbation) -> bool:
     """Return whether there is something missing of everything that is perturbed so."""
-    return all(
-        any(getattr(part, "name", None) in ERASURES for part in getattr(one, "parts", (one,)))
-        for one in alternatives(perturbation)
-    )
+    return all(any(map(_erases, getattr(one, "parts", (one,)))) for one in alternatives(perturbation))
+
+
+def _erases(part: Perturbation) -> bool:
+    return getattr(part, "name", None) in ERASURES and lowest(getattr(part, "fraction", 1.0)) > 0
 
 
 def likelihood_of(perturbation: Perturbation, values: Tensor, mask: Tensor | None = None) -> Likelihood:

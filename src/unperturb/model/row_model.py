@@ -33,8 +33,10 @@ FARTHEST = 1e6
 SMALLEST = 1e-3
 """Of the least that was observed of a column whose logarithms are told: what is smaller is taken for so much."""
 
-_EXPONENT = 709.0
-"""Of e, with which it is still a number."""
+TAIL = 64
+"""Parts that the last quantile is cut into for the mean of such a column."""
+
+_LARGEST = 1e308
 
 _ROWS = 1024
 """Rows that are worked on at once."""
@@ -164,15 +166,21 @@ class RowModel:
         """
         at = self.settings.numbers
         shape = (1, -1, *(1,) * (numbers.ndim - 2))
-        least, most, low, high, offset, scale = (
+        low, least, most, high, offset, scale = (
             torch.tensor([getattr(self.columns[column], name) for column in at], dtype=torch.float64).view(shape)
-            for name in ("least", "most", "low", "high", "offset", "scale")
+            for name in ("low", "least", "most", "high", "offset", "scale")
         )
-        found = numbers * scale + offset
         logarithm = torch.tensor([self.columns[column].logarithm for column in at], dtype=torch.bool).view(shape)
-        found = torch.where(logarithm, found.clamp(max=_EXPONENT).exp(), found)
-        found = torch.where(found > most, most + _bent(found - most, high - most), found)
-        found = torch.where(found < least, least - _bent(least - found, least - low), found)
+        ends = low.maximum(least * SMALLEST), least, most, high
+        bottom, first, last, top = (torch.where(logarithm, end.log(), end) for end in ends)
+        bottom = torch.where(logarithm, bottom, low)
+        told = numbers * scale + offset
+        above, below = told > last, told < first
+        told = torch.where(above, last + _bent(told - last, top - last), told)
+        told = torch.where(below, first - _bent(first - told, first - bottom), told)
+        found = torch.where(logarithm, told.exp(), told)
+        found = torch.where(above & (high == most), most, found)  # where others lie, digit for digit
+        found = torch.where(below & (low == least), least, found)
         return torch.minimum(torch.maximum(found, low), high)
 
     def mean(self, belief: Belief) -> Tensor:
@@ -180,7 +188,9 @@ class RowModel:
         found = self.restored(belief.mean.double())
         multiplied = [at for at, column in enumerate(self.settings.numbers) if self.columns[column].logarithm]
         if multiplied:  # the mean of logarithms is not the logarithm of the mean
-            found[:, multiplied] = self.restored(belief.quantiles.double())[:, multiplied].mean(-1)
+            quantiles = belief.quantiles.double()
+            inner, tail = (self.restored(part)[:, multiplied] for part in (quantiles[..., :-1], _tail(quantiles)))
+            found[:, multiplied] = (inner.sum(-1) + tail.mean(-1)) / quantiles.shape[-1]
         return found
 
     def between(self, ends: Mapping[int, tuple[float, float]]) -> "RowModel":
@@ -195,7 +205,7 @@ class RowModel:
         Raises
         ------
         UsageError
-            Where a column is none of numbers, or the lower end is not below the upper one.
+            Where a column is none of numbers, the lower end is above the upper one, or something was observed beyond.
         """
         cards = list(self.columns)
         for column, (low, high) in ends.items():
@@ -203,6 +213,8 @@ class RowModel:
                 raise UsageError(f"columns of numbers lie between two ends, the lower first; got {low:g} and {high:g}")
             card = cards[column]
             below, above = (card.low if low == -math.inf else low), (card.high if high == math.inf else high)
+            if card.seen and not below <= card.least <= card.most <= above:
+                raise UsageError(f"a column lies between {card.least:g} and {card.most:g}, beyond {low:g} and {high:g}")
             cards[column] = replace(card, low=float(below), high=float(above))
         return replace(self, columns=tuple(cards))
 
@@ -231,7 +243,22 @@ def _units(columns: Sequence[ColumnCard]) -> tuple[Tensor, Tensor]:
 
 def _bent(beyond: Tensor, room: Tensor) -> Tensor:
     """Return how far to go of what goes beyond, where there is so much room: all of little, and never all there is."""
+    room = room.clamp(max=_LARGEST)
     return -room * torch.expm1(-beyond / room)
+
+
+def _tail(quantiles: Tensor) -> Tensor:
+    """Return what is beyond the last quantile of ``(row, number, quantile)``: ``(row, number, TAIL)`` of a normal tail.
+
+    Of numbers that are told as logarithms what is beyond the last quantile is a large part of the mean.
+    """
+    count = quantiles.shape[-1]
+    middle, last = median_of(quantiles)[..., None], quantiles[..., -1:]
+    if count == 1:
+        return last
+    levels = (count - 1 + (torch.arange(TAIL) + 0.5) / TAIL).to(quantiles) / count
+    steps = torch.special.ndtri(levels) / torch.special.ndtri(torch.tensor((count - 0.5) / count).to(quantiles))
+    return middle + (last - middle) * steps
 
 
 @torch.no_grad()
@@ -329,7 +356,7 @@ def load_rows(path: str | Path) -> RowModel:
     try:
         card = json.loads(texts["card"])
         settings = RowSettings(**card["settings"])
-        columns = tuple(_card(column) for column in card["columns"])
+        columns = tuple(map(_recalled, card["columns"]))
         found = card["widths"]
         widths = Widths(tuple(found["shares"]), tuple(found["missing"]), tuple(map(tuple, found["factors"])))
         count, about = int(card["members"]), card["about"]
@@ -343,6 +370,6 @@ def load_rows(path: str | Path) -> RowModel:
     return RowModel(settings, columns, members, rows, widths, about)
 
 
-def _card(told: Mapping[str, Any]) -> ColumnCard:
+def _recalled(told: Mapping[str, Any]) -> ColumnCard:
     """Return the card of a column from what JSON has kept of it."""
     return ColumnCard(**{"least": told["low"], "most": told["high"], **told})

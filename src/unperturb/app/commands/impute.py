@@ -76,6 +76,8 @@ def impute(
     }  # fmt: skip
     target = default_output(table) if output is None else output
     ends = {name: (low, high) for name, low, high in between}
+    if len(ends) < len(between):
+        raise click.UsageError("--between says one range for a column; give each column once")
     imputing = Imputing(table, target, draws, told, model, save_model, Learning(seed=seed), overwrite, ends)
     imputing.check()
     if dry_run:
@@ -101,8 +103,8 @@ def _tell(result: dict[str, Any], *, header: bool | None, as_json: bool) -> None
     click.echo(f"unperturb: {count} missing cells in {len(result['missing'])} columns", err=True)
     if result["left"]:
         click.echo(f"unperturb: nothing was observed of {', '.join(result['left'])}; left as it is", err=True)
-    for name, count in result["kept_missing"].items():
-        click.echo(f"unperturb: {name} is carried through as it is, with {count} missing cells", err=True)
+    for name, gone in result["kept_missing"].items():
+        click.echo(f"unperturb: {name} is carried through as it is, with {gone} missing cells", err=True)
     if result["mostly_different"]:
         click.echo(
             f"unperturb: most values of {', '.join(result['mostly_different'])} are different, and were taken for "
