@@ -143,13 +143,13 @@ def test_another_sampling_rate_is_told(tmp_path):
     model = tmp_path / "model.safetensors"
     run("fit", tmp_path / "at250.wav", tmp_path / "at500.wav", "-o", model, "--network", "tiny", "--steps", 2,
         "--patch-size", 256)  # fmt: skip
-    assert load(model).card.rates == [250, 500]
+    assert load(model).card.rates == (250, 500)
     assert "at 250 and 500" in called("restore", tmp_path / "at360.wav", "--model", model)[2]
     assert "learned" not in called("restore", tmp_path / "at500.wav", "--model", model)[2]
     again = tmp_path / "again.safetensors"
     run("fit", tmp_path / "at360.wav", "-o", again, "--from", model, "--network", "tiny", "--steps", 2,
         "--patch-size", 256)  # fmt: skip
-    assert load(again).card.rates == [250, 360, 500]
+    assert load(again).card.rates == (250, 360, 500)
 
 
 def test_draws_differ_in_the_gaps_alone(folder, tmp_path):

@@ -99,7 +99,7 @@ def run_training(
     }
     weights = load(options["start"]) if options["start"] else None
     if isinstance(material, Stretches):
-        card["rates"] = sorted({*material.rates, *(() if weights is None else weights.card.rates)})
+        card["rates"] = tuple(sorted({*material.rates, *(() if weights is None else weights.card.rates)}))
     run = train_model(
         settings, material, files, habits,
         card=card, half=options["half"], weights=weights, resume=options["resume"], processes=team,

@@ -78,6 +78,7 @@ class Card:
             Where something is missing, or is there that this version does not know.
         """
         try:
-            return cls(**{**values, "network": recall(values["network"])})
+            lists = {"rates": tuple(values["rates"])} if "rates" in values else {}  # which JSON has made of it
+            return cls(**{**values, **lists, "network": recall(values["network"])})
         except (KeyError, TypeError) as error:
             raise ModelError(f"the model's card cannot be read: {error}") from None
