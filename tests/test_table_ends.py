@@ -104,7 +104,7 @@ def test_what_columns_have_to_do_with_each_other_says_how_they_are_told():
         assert told_as_logarithms(unit * factor, weight) == [False, False]
         assert told_as_logarithms(unit * factor, factor**2 * np.exp(0.1 * normal[:, 2])) == [True, True]
     many = [generator.standard_normal(200) for _ in range(LARGEST)]
-    assert told_as_logarithms(factor, weight, *many)[:2] == [True, False]  # too many for a joint Gaussian
+    assert told_as_logarithms(factor, 6 + normal[:, 1], 2 * factor, *many)[:3] == [True, False, True]  # too many
     category, empty = np.arange(200.0) % 3, np.full(200, np.nan)
     settings = RowSettings((3, 1, 1), (True, False, False))
     cards = cards_of(np.stack([category, empty, factor], 1), settings)

@@ -43,12 +43,13 @@ def cards_of(values: NDArray[np.float64], settings: RowSettings) -> tuple[Column
         for column, category in zip(values.T, settings.categories, strict=True)
     ]
     may = [at for at in settings.numbers if is_multiplied(values[:, at][~np.isnan(values[:, at])])]
+    if settings.features > LARGEST:  # too many for a joint Gaussian: each by itself
+        return tuple(_card(values[:, at], logarithm=True) if at in may else card for at, card in enumerate(cards))
     part = torch.tensor(values[np.linspace(0, len(values) - 1, min(len(values), COMPARED)).astype(int)])
-    joint = settings.features <= LARGEST
-    before = _likelihood(part, settings, cards) if may and joint else 0.0
+    before = _likelihood(part, settings, cards) if may else 0.0
     for at in may:
         told = [*cards[:at], _card(values[:, at], logarithm=True), *cards[at + 1 :]]
-        after = _likelihood(part, settings, told) if joint else np.inf
+        after = _likelihood(part, settings, told)
         if after > before + np.log(CLEARLY):
             cards, before = told, after
     return tuple(cards)

@@ -131,7 +131,6 @@ def as_looking(
     from unperturb.data.stretches import are_signals
     from unperturb.infer.observe import is_conditional
     from unperturb.model.checkpoint import load
-    from unperturb.model.linear import always_erases
     from unperturb.model.spec import parse
     from unperturb.train.noisy import NOISY
 
@@ -152,21 +151,32 @@ def as_looking(
     if noise is not None and noise != "auto":
         perturbation = noise_of(noise)
     denoiser = load(model or ("missing" if missing is not None and perturb is None else "natural"))
-    if noise is not None and is_conditional(denoiser):
-        raise click.UsageError("--noise is for a model of noise; this one finds out by itself what was done")
-    if is_conditional(denoiser) and perturb is not None:
-        raise click.UsageError("--perturb is for a model of noise; this one finds out by itself what was done")
-    if is_conditional(denoiser) and sigma is not None and missing is None:
-        raise click.UsageError("--sigma is for a model of noise; this one finds out by itself how strong it is")
-    if is_conditional(denoiser) and missing is None and always_erases(parse(denoiser.card.perturbation)):
-        raise click.UsageError(
-            "this model has learned of nothing that is whole, and fills in what is missing; --missing says what is"
-        )
+    if is_conditional(denoiser):
+        _check_conditional(denoiser, sigma, missing, perturb, noise)
     told_nothing = all(told is None for told in (sigma, missing, perturb, noise))
     if told_nothing and denoiser.card.recipe.get("objective") in NOISY:
         perturbation = parse(denoiser.card.perturbation)  # what it has learned from
     choosing = choosing and model is None and told_nothing and not are_signals(inputs)
     return Looking(denoiser, sigma, missing, perturbation, compute, noise == "auto", choosing)
+
+
+def _check_conditional(
+    denoiser: "Denoiser", sigma: float | None, missing: str | None, perturb: str | None, noise: str | None
+) -> None:
+    """Refuse what a model that is shown the observation cannot be told, and one of what is missing without a mask."""
+    from unperturb.model.linear import always_erases
+    from unperturb.model.spec import parse
+
+    if noise is not None:
+        raise click.UsageError("--noise is for a model of noise; this one finds out by itself what was done")
+    if perturb is not None:
+        raise click.UsageError("--perturb is for a model of noise; this one finds out by itself what was done")
+    if sigma is not None and missing is None:
+        raise click.UsageError("--sigma is for a model of noise; this one finds out by itself how strong it is")
+    if missing is None and always_erases(parse(denoiser.card.perturbation)):
+        raise click.UsageError(
+            "this model has learned of nothing that is whole, and fills in what is missing; --missing says what is"
+        )
 
 
 def polisher_of(model: str) -> "Denoiser | None":

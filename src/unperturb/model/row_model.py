@@ -171,9 +171,8 @@ class RowModel:
             for name in ("low", "least", "most", "high", "offset", "scale")
         )
         logarithm = torch.tensor([self.columns[column].logarithm for column in at], dtype=torch.bool).view(shape)
-        ends = low.maximum(least * SMALLEST), least, most, high
-        bottom, first, last, top = (torch.where(logarithm, end.log(), end) for end in ends)
-        bottom = torch.where(logarithm, bottom, low)
+        lowest = torch.where(logarithm, low.maximum(least * SMALLEST), low)
+        bottom, first, last, top = (torch.where(logarithm, end.log(), end) for end in (lowest, least, most, high))
         told = numbers * scale + offset
         above, below = told > last, told < first
         told = torch.where(above, last + _bent(told - last, top - last), told)
