@@ -5,7 +5,7 @@
     import unperturb as up
 
     photo = up.read("noisy.png")
-    clean = up.restore(photo.as_float(), up.load("natural"), channel_axis=-1)      # the noise level is estimated
+    clean = up.restore(photo.as_float(), up.load("natural"), channel_axis=photo.channel_axis)  # its noise is estimated
     up.write(photo.with_float(clean), "restored.png")
 
 Names are loaded when they are first used, so that importing the package is quick and loads no torch.
@@ -23,6 +23,7 @@ _HOMES = {
     "unperturb.data.decoded": ["Preparation", "open_patches"],
     "unperturb.data.diagnosis": ["Measured", "NoiseCurve", "measure_noise"],
     "unperturb.data.listing": ["image_files"],
+    "unperturb.data.missing": ["find_missing"],
     "unperturb.data.noise": ["estimate_sigma"],
     "unperturb.data.patches": ["Patches"],
     "unperturb.data.recording": ["Recording", "read", "write"],

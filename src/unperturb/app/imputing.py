@@ -74,13 +74,19 @@ def learn_rows(
     Raises
     ------
     UsageError
-        Where there is no row or no column, or a value is infinite.
+        Where there is no row or no column, a value is infinite or is no code of its column, or `categories` has not one
+        number a column.
     """
     learning = learning or Learning()
+    values = np.asarray(values, np.float64)
     if values.ndim != 2 or 0 in values.shape:
         raise UsageError(f"a table has at least one row and one column; got shape {values.shape}")
     if np.isinf(values).any():
         raise UsageError("a value is infinite; mark it as missing, or replace it")
+    if len(categories) != values.shape[1]:
+        raise UsageError(
+            f"categories are one number a column, 0 for numbers; got {len(categories)} of {values.shape[1]}"
+        )
     settings = RowSettings(tuple(max(count, 1) for count in categories), tuple(count > 0 for count in categories))
     columns = cards_of(values, settings)
     standard = standardised(torch.tensor(values), settings, columns)

@@ -205,11 +205,20 @@ output_option = click.option(
     help="Folder for the results, or one file (with a suffix).",
 )
 
+folder_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=None, help="Folder for the results."
+)
+
 
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what says how to draw: number, steps, seed."""
     number = click.option(
-        "-n", "--n-samples", type=click.IntRange(1, 999), default=8, show_default=True, help="How many draws."
+        "-n",
+        "--n-samples",
+        type=click.IntRange(1, 999),
+        default=8,
+        show_default=True,
+        help="How many draws; uncertainty takes 2 or more.",
     )
     steps = click.option(
         "--steps",

@@ -7,9 +7,10 @@ from unperturb.app.cli import VERBS, cli
 _HEAD = """# Commands
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some of the inputs failed and the rest are done, where each has a
-result of its own; what looks at all of them together ends at the first that cannot be read. Progress goes to standard
+result of its own; `calibrate` leaves out what cannot be read, and `diagnose` and `fit` end there. Progress goes to standard
 error and results to standard output; with `--json` there is JSON there and nothing else. Every file is written whole
-or not at all, and nothing is overwritten without `--overwrite`.
+or not at all, and nothing is overwritten without `--overwrite`, but what `restore --resume` finds unfinished. Ctrl-C ends
+with 130.
 """
 
 

@@ -28,7 +28,7 @@ WORDS = ("alpha", "nan")
 """Marks that are not the name of a file, besides colours."""
 
 
-def find_missing(recording: Recording, mark: str, name: str | Path) -> Mask:
+def find_missing(recording: Recording, mark: str, name: str | Path = "the image") -> Mask:
     """Return which pixels are missing.
 
     Parameters

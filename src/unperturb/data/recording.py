@@ -129,6 +129,11 @@ class Recording:
         return self.axes.endswith("C")
 
     @property
+    def channel_axis(self) -> int | None:
+        """Which axis of the values is colour: the last, -1, or None in gray."""
+        return -1 if self.is_colour else None
+
+    @property
     def stack_shape(self) -> tuple[int, ...]:
         """The lengths of the axes in front of YX: how the planes are counted. Empty for a single image."""
         return tuple(self.values.shape[: self.axes.index("Y")])

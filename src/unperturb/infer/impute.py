@@ -71,6 +71,11 @@ def bounds(model: RowModel, values: Rows, share: float) -> tuple[Rows, Rows]:
     -------
     tuple of ndarray
         Of the shape of `values`: what was observed is its own bounds; for missing categories they are NaN.
+
+    Raises
+    ------
+    UsageError
+        Where they are no such rows, or the share is none.
     """
     check_share("share", share)
     belief = believe(model.members, model.standardised(torch.tensor(values)))

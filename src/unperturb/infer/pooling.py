@@ -107,13 +107,34 @@ def pool(estimates: Iterable[Estimate]) -> Pooled:
 
 
 def mean_of(values: ArrayLike) -> Estimate:
-    """Return the mean of each column and its variance, s²/n; ``(row,)`` or ``(row, column)``."""
+    """Return the mean of each column and its variance, s²/n.
+
+    Parameters
+    ----------
+    values
+        ``(row,)`` or ``(row, column)``, at least 2 rows.
+
+    Raises
+    ------
+    UsageError
+        Where there are fewer, or a cell is missing.
+    """
     rows = _rows(values, 2)
     return Estimate(rows.mean(0), rows.var(0, ddof=1) / len(rows), len(rows) - 1)
 
 
 def variance_of(values: ArrayLike) -> Estimate:
     """Return the variance of each column and its own, (m₄ − s⁴ (n − 3)/(n − 1)) / n, whatever their distribution.
+
+    Parameters
+    ----------
+    values
+        ``(row,)`` or ``(row, column)``, at least 4 rows.
+
+    Raises
+    ------
+    UsageError
+        Where there are fewer, or a cell is missing.
 
     Source: Mood, Graybill and Boes, "Introduction to the theory of statistics", 1974, section VI.2.
     """
@@ -125,7 +146,20 @@ def variance_of(values: ArrayLike) -> Estimate:
 
 
 def quantile_of(values: ArrayLike, level: float) -> Estimate:
-    """Return a quantile of each column, and its variance after Maritz and Jarrett (1978)."""
+    """Return a quantile of each column, and its variance after Maritz and Jarrett (1978).
+
+    Parameters
+    ----------
+    values
+        ``(row,)`` or ``(row, column)``, at least 2 rows.
+    level
+        Which one: the share of the values that are below it, between 0 and 1; 0.5 is the median.
+
+    Raises
+    ------
+    UsageError
+        Where there are fewer rows, a cell is missing, or the level is none.
+    """
     check_share("level", level)
     rows = _rows(values, 2)
     columns = rows.reshape(len(rows), -1).T

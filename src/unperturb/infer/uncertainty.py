@@ -193,7 +193,7 @@ def components_of_draws(gaps: Tensor, n_components: int) -> Components:
 
 @torch.no_grad()
 def moments(posterior: Posterior, direction: Tensor) -> Moments:
-    """Return the moments of ``x · direction`` up to the fourth, from eight evaluations.
+    """Return the moments of ``x · direction`` up to the fourth, from eight evaluations (of small signals eleven).
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class Card:
         Validation error by noise level: sigma, in units of `scale`, to mean squared error; by kind of image
         where there are several ("gray", "colour").
     calibration
-        How wide intervals from draws are, by what they are for; read by `unperturb.infer.calibrate`.
+        How wide intervals from draws are, by what they are for; read by `unperturb.infer.interval`.
     inflation
         What noise on the way to a draw is multiplied by, 1 for an exact mean, so that draws lie as far apart as the
         best guess errs; by noise level, in units of `scale`; found by `unperturb.infer.calibrate`.

@@ -59,7 +59,10 @@ class RunFiles:
 
 @dataclass(frozen=True)
 class Habits:
-    """How a run is gone about. Device and precision change the result by rounding, the rest not at all.
+    """How a run is gone about.
+
+    Device and precision change the result by rounding, the rest not at all; but learning from noisy recordings stops by
+    its validations, and so `validate` changes what it ends with.
 
     Attributes
     ----------

@@ -65,8 +65,8 @@ def calibrate(
     """Learn on the clean images INPUTS (files or folders) how wide intervals have to be, and write it on a model's card.
 
     The images must not be those that the model was trained on. What is on the card already stays, for other kinds of
-    images and other levels. Of a model of noise, where nothing is on the card yet, also how much stronger noise has to
-    be on the way to a draw, for draws to lie as far apart as the best guess errs. With --check, measure on INPUTS what
+    images and other levels. Without --perturb, and where nothing is on the card yet, also how much stronger noise has
+    to be on the way to a draw, for draws to lie as far apart as the best guess errs. With --check, measure on INPUTS what
     the model's intervals cover; let these be others again.
     """
     from unperturb.app.calibrating import Request, learn, measured

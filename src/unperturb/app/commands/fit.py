@@ -75,7 +75,8 @@ from unperturb.app.progress import progress_line
     show_default=True,
     help="Weight of the past in the running average of the weights.",
 )
-@click.option("--noisy", is_flag=True, help="DATA are noisy, and there is nothing clean: learn from them alone.")
+@click.option("--noisy", is_flag=True, help="DATA are noisy, and there is nothing clean: learn from them alone. With --from, where they are left out: "
+              "--steps 120 --warmup 5 --decay 0.5 --average 0.9 --validate 10.")  # fmt: skip
 @click.option(
     "--noise",
     default="auto",

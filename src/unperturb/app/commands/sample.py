@@ -11,9 +11,9 @@ from unperturb.app.options import (
     as_looking,
     compute_options,
     echo_json,
+    folder_option,
     json_option,
     looking_options,
-    output_option,
     sampling_options,
 )
 from unperturb.app.outputs import plan
@@ -22,7 +22,7 @@ from unperturb.data.stretches import are_signals
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@output_option
+@folder_option
 @looking_options
 @sampling_options
 @click.option(

@@ -12,9 +12,9 @@ from unperturb.app.options import (
     as_looking,
     compute_options,
     echo_json,
+    folder_option,
     json_option,
     looking_options,
-    output_option,
     sampling_options,
 )
 from unperturb.app.outputs import plan
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@output_option
+@folder_option
 @looking_options
 @sampling_options
 @click.option("--components", default=4, type=click.IntRange(1, 64), show_default=True, help="How many directions.")
