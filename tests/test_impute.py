@@ -65,6 +65,30 @@ def test_what_observed_cells_say_of_the_others_is_the_closed_form():
     assert np.allclose(deviation, spread, atol=1e-6)
 
 
+def test_of_many_columns_what_is_missing_is_solved_for_alone():
+    """Forty of them; rows that lack nothing, little, most and all.
+
+    Breaks: those that are there first; a step less than is missing; the covariance where the first columns are.
+    """
+    generator = np.random.default_rng(3)
+    loads = generator.normal(size=(40, 60))
+    mean, covariance = generator.normal(size=40), loads @ loads.T / 60
+    values = generator.multivariate_normal(mean, covariance, 41)
+    gone = generator.random(values.shape).argsort(1) < np.arange(41)[:, None]
+    seen = torch.tensor(np.where(gone, np.nan, values))
+    joint = JointGaussian(torch.tensor(mean), torch.tensor(np.linalg.inv(covariance)))
+    found, within = joint.moments(seen, ~seen.isnan())
+    wanted, spread = oracle(seen.numpy(), mean, covariance)
+    assert np.allclose(found, wanted)
+    assert np.allclose(within.diagonal(dim1=1, dim2=2).sqrt(), spread)
+    row, (first, second) = 20, np.flatnonzero(gone[20])[[2, 17]]
+    there = ~gone[row]
+    gain = covariance[np.ix_(gone[row], there)] @ np.linalg.inv(covariance[np.ix_(there, there)])
+    left = covariance[np.ix_(gone[row], gone[row])] - gain @ covariance[np.ix_(there, gone[row])]
+    assert float(within[row, first, second]) == pytest.approx(left[2, 17])
+    assert torch.equal(joint.moments(seen[7:9], ~seen[7:9].isnan())[0], found[7:9])  # whatever other rows lack
+
+
 def test_a_gaussian_is_found_from_rows_with_missing_cells():
     """20,000 rows. Breaks: the covariance of the filled rows alone; one round of expectation maximisation."""
     values, mean, covariance = gaussian(20_000)

@@ -272,7 +272,7 @@ def parquet(names):
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (b"a,b\n", "no rows"),
-        (b"a,b\n1,\x002\n", "is not text"),
+        (b"a,b\n1,\x002\n", r"is not text.*0x00 in line 2"),
         (bytes(range(256)) * 9, "is not text"),
         (b"a,\x81\n", "is not text"),
         (b"PK\x03\x04....", "a spreadsheet or an archive"),

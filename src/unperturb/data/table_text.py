@@ -192,8 +192,11 @@ def _decoded(path: Path, data: bytes) -> tuple[str, str]:
             break
         except UnicodeDecodeError:
             continue
-    if text is None or _CONTROL.search(text):
-        raise FileError(f"{path} is not text, whatever its name says; save the table as CSV (UTF-8) or Parquet.")
+    control = None if text is None else _CONTROL.search(text)
+    if text is None or control:
+        line = 1 + text.count("\n", 0, control.start()) if text and control else 0
+        place = f" (0x{ord(control[0]):02x} in line {line})" if control else ""
+        raise FileError(f"{path} is not text, whatever its name says{place}; save the table as CSV (UTF-8) or Parquet.")
     if not text.strip():
         raise FileError(f"{path} is empty; a table has rows.")
     return text, encoding

@@ -11,6 +11,7 @@ added, so that a small table is not taken at its word.
 It is the start from which a network for rows learns what is left, as the filling is for images.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,12 @@ from torch import Tensor
 
 LARGEST = 96
 """Most features that are fitted jointly; where there are more, each is taken by itself."""
+
+FEW = 16
+"""Features up to which all are solved for, missing or not: to pick out those that are missing would take longer."""
+
+STEP = 8
+"""By so many missing features rows differ at most that are solved together, where there are more."""
 
 MOST = 8192
 """Most rows that are fitted; of a longer table as many, evenly apart."""
@@ -65,12 +72,42 @@ class JointGaussian:
         """Return the mean ``(row, feature)`` and the covariance ``(row, feature, feature)``, as for `given`."""
         seen = torch.where(mask, values, self.mean)
         hidden = (~mask).to(seen)
-        # Observed cells are taken out of the system by rows and columns of the identity.
-        block = self.precision * hidden[:, :, None] * hidden[:, None, :] + torch.diag_embed(1 - hidden)
-        factor = torch.linalg.cholesky(block)
-        pull = -((seen - self.mean) @ self.precision) * hidden
-        mean = seen + torch.cholesky_solve(pull[:, :, None], factor)[:, :, 0] * hidden
-        return mean, torch.cholesky_inverse(factor) * hidden[:, :, None] * hidden[:, None, :]
+        pull = -((seen - self.mean) @ self.precision)
+        if len(self.mean) <= FEW:
+            change, covariance = _solved(self.precision, pull, hidden)
+            return seen + change, covariance
+        mean, covariance = seen.clone(), seen.new_zeros(*seen.shape, seen.shape[1])
+        for rows, columns in _alike(~mask):
+            across, down = columns[:, None, :], columns[:, :, None]
+            change, within = _solved(
+                self.precision[down, across], pull[rows].gather(1, columns), hidden[rows].gather(1, columns)
+            )
+            mean[rows[:, None], columns] += change
+            covariance[rows[:, None, None], down, across] = within
+        return mean, covariance
+
+
+def _solved(precision: Tensor, pull: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Return by how much missing features are beside the mean, ``(row, feature)``, and their covariance; else 0."""
+    both = hidden[:, :, None] * hidden[:, None, :]
+    # Observed cells are taken out of the system by rows and columns of the identity.
+    factor = torch.linalg.cholesky(precision * both + torch.diag_embed(1 - hidden))
+    change = torch.cholesky_solve((pull * hidden)[:, :, None], factor)[:, :, 0] * hidden
+    return change, torch.cholesky_inverse(factor) * both
+
+
+def _alike(missing: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield rows that lack about as many features, and as many features of each, those it lacks first.
+
+    So what is solved is as large as what is missing. A row that lacks nothing is left out.
+    """
+    features = missing.shape[1]
+    count = missing.sum(1)
+    order = missing.byte().argsort(dim=1, descending=True, stable=True)
+    for size in range(STEP, features + STEP, STEP):
+        rows = ((count > size - STEP) & (count <= size)).nonzero()[:, 0]
+        if len(rows):
+            yield rows, order[rows, :size]
 
 
 def fit_joint(values: Tensor, mask: Tensor, independent: float, *, rounds: int = 30) -> JointGaussian:
