@@ -295,6 +295,16 @@ def test_columns_of_nothing_but_different_texts_are_told(tmp_path, capsys):
     assert lines(tmp_path / "d.csv")[-1][0] == ""
 
 
+def test_more_categories_than_can_be_learned_are_refused_by_name(tmp_path, capsys):
+    """Not found out when memory ends. Break: left to what learns, which knows no names."""
+    path = tmp_path / "genes.csv"
+    path.write_text("gene,effect\n" + "".join(f"g{number},{number % 7 or ''}\n" for number in range(3100)))
+    assert run("impute", path, "-o", tmp_path / "filled.csv") == 2
+    assert "gene (3,100); say --keep COLUMN" in capsys.readouterr().err
+    assert not (tmp_path / "filled.csv").exists()
+    assert run("impute", path, "-o", tmp_path / "filled.csv", "--keep", "gene") == 0
+
+
 def test_how_numbers_are_written_may_be_said(tmp_path, capsys):
     """Break: decimal commas between quotes and tabs are texts."""
     source = tmp_path / "a.csv"

@@ -498,6 +498,8 @@ def test_what_makes_no_sense_is_refused():
         learn_rows(np.array([[3.0], [1.0]]), [2])
     with pytest.raises(UsageError, match="one number a column, 0 for numbers; got 1 of 2"):
         learn_rows(np.zeros((4, 2)), [0])
+    with pytest.raises(UsageError, match="3,001 together, and at most 3,000"):
+        learn_rows(np.zeros((4, 2)), [3000, 0])
     model = RowModel(RowSettings((1, 1), (False, False)), (), (), torch.zeros(0, 2))
     with pytest.raises(UsageError, match="2 columns"):
         model.standardised(torch.zeros(3, 4))

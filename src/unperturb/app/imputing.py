@@ -21,6 +21,9 @@ from unperturb.train.rows import RowTraining, train_rows
 HELD_OUT = 0.1
 """Share of the observed cells that each network is not shown."""
 
+WIDEST = 3000
+"""The most features, one a number and one a category: what is computed grows with their square."""
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -75,7 +78,7 @@ def learn_rows(
     ------
     UsageError
         Where there is no row or no column, a value is infinite or is no code of its column, or `categories` has not one
-        number a column.
+        number a column, or there are more features than `WIDEST`.
     """
     learning = learning or Learning()
     values = np.asarray(values, np.float64)
@@ -88,6 +91,11 @@ def learn_rows(
             f"categories are one number a column, 0 for numbers; got {len(categories)} of {values.shape[1]}"
         )
     settings = RowSettings(tuple(max(count, 1) for count in categories), tuple(count > 0 for count in categories))
+    if settings.features > WIDEST:
+        raise UsageError(
+            f"numbers and categories are {settings.features:,} together, and at most {WIDEST:,} can be learned; leave out "
+            "columns whose texts hardly repeat, such as names"
+        )
     columns = cards_of(values, settings)
     standard = standardised(torch.tensor(values), settings, columns)
     count = learning.members_for(len(values))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unperturb.app.imputing import Learning, learn_rows
+from unperturb.app.imputing import WIDEST, Learning, learn_rows
 from unperturb.app.outputs import check_not_input
 from unperturb.app.table_report import Filled, report
 from unperturb.atomic import check_place, make_folder, whole
@@ -161,6 +161,14 @@ class Imputing:
         if not table.columns or not len(table.values):
             raise UsageError(f"{self.source} has no column that can be learned from")
         sizes = [len(column.categories) for column in table.columns]
+        if sum(max(size, 1) for size in sizes) > WIDEST:
+            many = ", ".join(
+                f"{table.columns[at].name} ({sizes[at]:,})" for at in np.argsort(sizes)[::-1][:5] if sizes[at]
+            )
+            raise UsageError(
+                f"{self.source} has more categories than the {WIDEST:,} that can be learned: {many}; say --keep COLUMN of "
+                "those whose texts hardly repeat, such as names, and they are carried through"
+            )
         model = learn_rows(table.values, sizes, self.learning, lambda step, steps: show(step, steps, ""))
         about = {
             "table": self.source.name,
