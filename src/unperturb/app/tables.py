@@ -13,6 +13,7 @@ from unperturb.app.imputing import WIDEST, Learning, learn_rows
 from unperturb.app.outputs import check_not_input
 from unperturb.app.table_report import Filled, report
 from unperturb.atomic import check_place, make_folder, whole
+from unperturb.data.numerals import Numerals
 from unperturb.data.table import SUFFIXES, Table, read_table, write_table
 from unperturb.data.table_columns import Column
 from unperturb.data.table_ends import check_ends
@@ -198,7 +199,16 @@ def columns_of(model: RowModel, path: Path) -> tuple[Column, ...]:
     columns = model.about.get("columns")
     if columns is None:
         raise UsageError(f"{path} was not learned from a table with named columns")
-    return tuple(Column(**{**column, "categories": tuple(column["categories"])}) for column in columns)
+    return tuple(
+        Column(
+            **{
+                **column,
+                "categories": tuple(column["categories"]),
+                "numerals": Numerals(**column.get("numerals", {})),
+            }
+        )
+        for column in columns
+    )
 
 
 def _known(table: Table, learned: Sequence[Column]) -> Rows:

@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.atomic import whole
+from unperturb.data.numerals import number_of
 from unperturb.data.opening import readable
 from unperturb.data.table_cells import fill, typed, with_columns
 from unperturb.data.table_columns import MARKS, Column, Frame, Rules, check_twice, need, understand
 from unperturb.data.table_parquet import PARQUET, as_arrow, read_parquet, write_parquet
-from unperturb.data.table_text import DELIMITERS, TextStyle, number_of, read_text, text_bytes
+from unperturb.data.table_text import DELIMITERS, TextStyle, read_text, text_bytes
 from unperturb.errors import FileError, UnperturbError, UsageError
 
 __all__ = ["MARKS", "SUFFIXES", "Column", "Table", "read_table", "table_of", "write_table"]
@@ -113,13 +114,10 @@ class Table:
         if values.shape != self.values.shape:
             raise UsageError(f"the new values have shape {values.shape}, the table has {self.values.shape}.")
         new, result = {}, self.values.copy()
-        decimal = self.text.decimal if self.text else "."
         for at, column in enumerate(self.columns):
             _check(values[self.missing[:, at], at], column, nothing=bool(self.missing[:, at].all()))
             place = self.places[at]
-            new[place], result[:, at] = fill(
-                self.cells.iloc[:, place], column, self.values[:, at], values[:, at], decimal
-            )
+            new[place], result[:, at] = fill(self.cells.iloc[:, place], column, self.values[:, at], values[:, at])
         return dataclasses.replace(self, values=result, cells=with_columns(self.cells, new))
 
     def frame(self) -> Frame:
@@ -135,7 +133,7 @@ class Table:
         if self.text is None:
             return frame
         new = {
-            place: typed(frame.iloc[:, place], column, self.values[:, at], self.text.decimal)
+            place: typed(frame.iloc[:, place], column, self.values[:, at])
             for at, (place, column) in enumerate(zip(self.places, self.columns, strict=True))
         }
         frame = with_columns(frame, new)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unperturb.data.digits import digits_of
+from unperturb.data.numerals import number_of
 from unperturb.data.table_columns import Column, Floats, Frame, Series, dense, held, may_be_decimal
-from unperturb.data.table_text import number_of
 from unperturb.errors import UsageError
 
 
-def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal: str = ".") -> tuple[Series, Floats]:
+def fill(cells: Series, column: Column, values: Floats, filling: Floats) -> tuple[Series, Floats]:
     """Put values into missing cells.
 
     Parameters
@@ -29,8 +29,6 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
         ``(rows,)``: what the missing cells become, codes for categories. Where it is NaN, and where a cell is not
         missing, the cell stays as it is, and so it does where no category is known. Numbers are rounded to the decimals
         of the column, and kept within what its type can hold.
-    decimal
-        What stands before the decimals of a number that is a text.
 
     Returns
     -------
@@ -44,7 +42,7 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
         return cells, values
     whole = dense(cells)
     if whole is not cells:
-        filled, values = fill(whole, column, values, filling, decimal)
+        filled, values = fill(whole, column, values, filling)
         return filled.astype(cells.dtype), values
     if np.isnan(values).all() and (column.categories or column.kind == "integer"):
         cells = _open_to(cells, column)
@@ -61,8 +59,9 @@ def fill(cells: Series, column: Column, values: Floats, filling: Floats, decimal
     new: list[Any]
     if kind == "text":
         digits = digits_of(values)
-        new = [_written(value, column, decimal, digits) for value in wanted]
-        filled[places] = [number_of(text, decimal) for text in new]
+        plain = [_written(value, column, digits) for value in wanted]
+        new = [column.numerals.written(text) for text in plain]
+        filled[places] = [float(text) for text in plain]
     elif kind == "category":
         raise UsageError(f"column {column.name!r} would become numbers, which its type does not have; change it there.")
     else:
@@ -105,7 +104,7 @@ def _open_to(cells: Series, column: Column) -> Series:
     return cells.astype(object if column.categories else "Int64")
 
 
-def typed(cells: Series, column: Column, values: Floats, decimal: str = ".") -> Series:
+def typed(cells: Series, column: Column, values: Floats) -> Series:
     """Return a column of texts as numbers, truth values or categories of pandas, with its missing cells missing."""
     import pandas as pd
 
@@ -121,19 +120,19 @@ def typed(cells: Series, column: Column, values: Floats, decimal: str = ".") -> 
         return pd.Series(values, index=cells.index)
     # Long whole numbers have more digits than a float: they are taken from the texts.
     whole = [
-        None if gone else int(Decimal(text.strip().replace(decimal, ".")))
+        None if gone else int(Decimal(column.numerals.plain(text.strip()) or text.strip()))
         for text, gone in zip(cells, missing, strict=True)
     ]
     fits = all(abs(number) < 2**63 for number in whole if number is not None)
     return pd.Series(pd.array(whole, "Int64") if fits else values, index=cells.index)
 
 
-def _written(value: float, column: Column, decimal: str, digits: int) -> str:
-    """Write a number as its column does; where that is not known, with so many digits."""
+def _written(value: float, column: Column, digits: int) -> str:
+    """Write a number with the decimals of its column; where these are not known, with so many digits."""
     if column.decimals is None:
-        return f"{value:.{digits}g}".replace(".", decimal)
+        return f"{value:.{digits}g}"
     text = f"{value:.{column.decimals}f}"
-    return (text.removeprefix("-") if float(text) == 0 else text).replace(".", decimal)
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def _numbers_like(cells: Series, column: Column, wanted: Floats) -> list[Any]:

@@ -12,7 +12,7 @@ NaN where it is missing. The way back is in `unperturb.data.table_cells`.
 import functools
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unperturb.data.table_text import number_of
+from unperturb.data.numerals import Numerals, number_of, numerals_of
 from unperturb.errors import UsageError
 
 Series = Any
@@ -70,12 +70,15 @@ class Column:
     decimals
         The most digits behind the point that were observed: a number that is filled in gets as many. None where that is
         not known: for floats, and for texts with an exponent.
+    numerals
+        How texts write the numbers.
     """
 
     name: str
     kind: Kind
     categories: tuple[str, ...] = ()
     decimals: int | None = None
+    numerals: Numerals = field(default_factory=Numerals)
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,9 @@ class Rules:
 def understand(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] | None:
     """Decide what a column is.
 
-    Texts are understood by what they say, wherever they come from: a column of texts that are numbers is numbers, but
-    whole ones that begin with zeros, or are longer than 64-bit integers, are categories. Other cells are what their
+    Texts are understood by what they say, wherever they come from: a column of texts that are numbers is numbers, with
+    a unit or a sign of money too where all have it (`unperturb.data.numerals`), but whole ones that begin with zeros,
+    or are longer than 64-bit integers, are categories. Other cells are what their
     type says, but floats that are all whole are whole numbers, as these become floats where one is missing.
 
     Parameters
@@ -230,19 +234,21 @@ def _from_texts(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats]
 def _column_of_texts(name: str, times: dict[str, int], rules: Rules) -> tuple[Column | None, dict[str, float]]:
     """Decide what a column is by the texts in it and how often each occurs; return the value of each, too."""
     if name not in rules.categories:
-        numbers = {text: number_of(text, rules.decimal) for text in times}
-        values = {text: number for text, number in numbers.items() if number is not None}
-        words = [text for text in times if text not in values]
-        infinite = [text for text in words if _INFINITE.fullmatch(text)]
-        infinite += [text for text, number in values.items() if np.isinf(number)]
-        if (values or infinite) and all(word in infinite or word in AMONG_NUMBERS for word in words):
-            if _are_codes(times.keys() - {*AMONG_NUMBERS}):
-                return _category(name, values)
+        infinite = [text for text in times if _INFINITE.fullmatch(text)]
+        texts = [text for text in times if text not in AMONG_NUMBERS and text not in infinite]
+        numerals = numerals_of(texts, rules.decimal)
+        if numerals and (texts or infinite):
+            plain = {text: numerals.plain(text) or "" for text in texts}
+            if not infinite and _are_codes(plain.values()):
+                return _category(name, texts)
+            values = {text: float(number) for text, number in plain.items()}
+            infinite += [text for text, number in values.items() if np.isinf(number)]
             if infinite:
                 raise _infinite(name, infinite[0])
-            return _numbers(name, values, rules.decimal), values
+            values = {text: number for text, number in values.items() if number not in rules.numbers}
+            return _numbers(name, values, numerals), values
         if not times:
-            return Column(name, "numeric"), {}
+            return Column(name, "numeric", numerals=Numerals(rules.decimal)), {}
         for pair in _TRUTHS:
             if {text.lower() for text in times} == {*pair}:
                 labels = tuple(
@@ -266,12 +272,13 @@ def _are_codes(texts: Collection[str]) -> bool:
     )
 
 
-def _numbers(name: str, values: dict[str, float], decimal: str) -> Column:
-    if any("e" in text.lower() for text in values):
-        return Column(name, "numeric")
-    decimals = max(len(text.partition(decimal)[2]) for text in values)
+def _numbers(name: str, values: dict[str, float], numerals: Numerals) -> Column:
+    plain = [numerals.plain(text) or "" for text in values]
+    if not plain or any("e" in text.lower() for text in plain):
+        return Column(name, "numeric", numerals=numerals)
+    decimals = max(len(text.partition(".")[2]) for text in plain)
     whole = all(number == np.rint(number) for number in values.values())
-    return Column(name, "integer" if whole else "numeric", decimals=decimals)
+    return Column(name, "integer" if whole else "numeric", decimals=decimals, numerals=numerals)
 
 
 def _from_labels(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats]:

@@ -7,9 +7,9 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
+from unperturb.data.numerals import number_of
 from unperturb.data.table import Table
 from unperturb.data.table_columns import AMONG_NUMBERS, Column
-from unperturb.data.table_text import number_of
 from unperturb.errors import UsageError
 
 
@@ -71,8 +71,10 @@ def _as_known(mine: Column, theirs: Column, values: NDArray[np.float64]) -> tupl
         values = np.where(there & bool(mine.categories), np.nan, values)
         there = ~np.isnan(values)
     if not there.any():
-        return theirs, values
+        alike = theirs.numerals.decimal == mine.numerals.decimal
+        return (theirs if alike else dataclasses.replace(theirs, numerals=mine.numerals)), values
     if not theirs.categories:
+        theirs = dataclasses.replace(theirs, numerals=mine.numerals)
         if mine.categories:
             return theirs, _recoded(values, _numbers(mine))
         return dataclasses.replace(theirs, decimals=_most(mine.decimals, theirs.decimals)), values

@@ -22,6 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from unperturb.data.numerals import number_of, numerals_of
 from unperturb.errors import FileError
 
 Frame = Any
@@ -30,7 +31,6 @@ Frame = Any
 DELIMITERS = ("\t", ";", ",", "|")
 """What may stand between cells; of two that split the records equally well, the first is meant."""
 
-_NUMBER = {point: re.compile(rf"[+-]?(\d+([{point}]\d*)?|[{point}]\d+)([eE][+-]?\d+)?", re.ASCII) for point in ".,"}
 _SAMPLE, _ENOUGH = 100, 1000
 _YEARS = range(1500, 2200)
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
@@ -70,15 +70,6 @@ class TextStyle:
     ended: bool = True
     quote_all: bool = False
     suffix: str = ".csv"
-
-
-def number_of(text: str, decimal: str = ".") -> float | None:
-    """Return the number that a text without white space around it is, None where it is none.
-
-    Digits with or without sign, decimals and exponent are a number. A number too large for a float is infinite;
-    ``inf`` and ``nan`` are words.
-    """
-    return float(text.replace(decimal, ".")) if _NUMBER[decimal].fullmatch(text) else None
 
 
 def read_text(
@@ -250,15 +241,20 @@ def _records(path: Path, text: str, delimiter: str) -> list[list[str]]:
 
 
 def _decimal_of(records: list[list[str]], delimiter: str) -> str:
-    """Find out whether decimals stand behind a comma: only where cells are separated by a semicolon."""
+    """Find out whether decimals stand behind a comma: only where cells are separated by a semicolon.
+
+    ``1,234`` and ``1.234`` may be thousands as well; what is a number one way alone counts more.
+    """
     if delimiter != ";":
         return "."
     cells = {cell.strip() for record in records for cell in record}
 
-    def used(point: str) -> bool:
-        return any(point in cell and number_of(cell, point) is not None for cell in cells)
+    def used(point: str, other: str) -> tuple[bool, bool]:
+        found = [cell for cell in cells if point in cell and numerals_of([cell], point)]
+        return bool(found), any(numerals_of([cell], other) is None for cell in found)
 
-    return "," if used(",") and not used(".") else "."
+    (comma, clearly_comma), (dot, clearly_dot) = used(",", "."), used(".", ",")
+    return "," if (clearly_comma and not clearly_dot) or (comma and not dot) else "."
 
 
 def _has_header(records: list[list[str]], marks: Collection[str], decimal: str) -> bool:
