@@ -139,6 +139,27 @@ def test_dates_and_what_is_to_be_kept_are_carried_through(table, tmp_path):
     assert written(found.filled(np.full((3, 1), 3.0)), tmp_path).decode() == text.replace(",,\n", ",,3\n")
 
 
+@pytest.mark.parametrize(
+    ("cells", "are_times"),
+    [
+        (("2024-02-03", "2024-02-04"), True),
+        (("31/12/2024", "1/2/2025"), True),
+        (("31.12.2024 10:30", "1.2.2025"), True),
+        (("12/31/24", "1/2/25 4:05 PM"), True),
+        (("10:30", "9:05:07.25"), True),
+        (("2024/02/03", "2024.02.04T04:05:06+01:00"), True),
+        (("1.2.10", "3.0.1"), False),
+        (("12-04-88", "13-01-02"), False),
+        (("120/80", "130/85"), False),
+        (("31/12/2024", "soon"), False),
+        (("31/12-2024", "1/2-2025"), False),
+    ],
+)
+def test_dates_and_times_of_day_are_no_categories(table, cells, are_times):
+    """Breaks: those of one country alone; numbers of versions among them; signs between that are not the same."""
+    assert ("x" in table(column(*cells)).kept) == are_times
+
+
 # What a file is
 
 

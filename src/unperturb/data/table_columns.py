@@ -42,7 +42,9 @@ AMONG_NUMBERS = ("-", "--", ".", "None", "none")
 
 _TRUTHS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d([.,]\d+)?)?\s?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+_DAY = r"\d{4}(?P<a>[-/.])\d\d?(?P=a)\d\d?|\d\d?(?P<b>[-/.])\d\d?(?P=b)\d{4}|\d\d?/\d\d?/\d\d"
+_CLOCK = r"\d\d?:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp][Mm])?( ?(Z|[+-]\d\d:?\d\d))?"
+_TIME = re.compile(rf"({_DAY})([ T]{_CLOCK})?|{_CLOCK}", re.ASCII)
 _TYPES: dict[Held, set[type]] = {
     "text": {str},
     "boolean": {bool},
@@ -135,8 +137,8 @@ def understand(cells: Series, name: str, rules: Rules) -> tuple[Column, Floats] 
     Returns
     -------
     (column, values) or None
-        The values are ``(rows,)``, NaN where missing. None for what is none of the kinds: dates (also as texts, such as
-        ``2024-02-03 04:05``), durations, bytes, lists …
+        The values are ``(rows,)``, NaN where missing. None for what is none of the kinds: dates and times of day (also
+        as texts, such as ``2024-02-03 04:05``), durations, bytes, lists …
 
     Raises
     ------
@@ -255,7 +257,7 @@ def _column_of_texts(name: str, times: dict[str, int], rules: Rules) -> tuple[Co
                     max((text for text in times if text.lower() == each), key=lambda text: times[text]) for each in pair
                 )
                 return Column(name, "boolean", labels), {text: float(pair.index(text.lower())) for text in times}
-        if all(map(_DATE.fullmatch, times)):
+        if all(map(_TIME.fullmatch, times)):
             return None, {}
     return _category(name, times)
 
