@@ -262,7 +262,7 @@ def test_any_cells_survive(table, rows, line_end):
     csv.writer(file, lineterminator=line_end, quoting=csv.QUOTE_ALL).writerows(rows)
     options = {"header": False, "delimiter": ","}
     found = table(file.getvalue(), **options)
-    again = text_bytes(found.cells, dataclasses.replace(found.text, quote_all=False)).decode()
+    again = text_bytes(found.cells, dataclasses.replace(found.text, quoted=None)).decode()
     assert list(csv.reader(io.StringIO(again, newline=""))) == rows
     assert table(again, **options).cells.to_numpy().tolist() == rows
 

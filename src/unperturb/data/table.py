@@ -118,7 +118,9 @@ class Table:
             _check(values[self.missing[:, at], at], column, nothing=bool(self.missing[:, at].all()))
             place = self.places[at]
             new[place], result[:, at] = fill(self.cells.iloc[:, place], column, self.values[:, at], values[:, at])
-        return dataclasses.replace(self, values=result, cells=with_columns(self.cells, new))
+        cells = with_columns(self.cells, new)
+        text = None if self.text is None else self.text.with_new((cells != self.cells).to_numpy())
+        return dataclasses.replace(self, values=result, cells=cells, text=text)
 
     def frame(self) -> Frame:
         """Return the table as a pandas.DataFrame.

@@ -11,6 +11,7 @@ splits them into equally many cells, the first record is a header where it looks
 
 import codecs
 import csv
+import dataclasses
 import gzip
 import io
 import re
@@ -18,11 +19,14 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from unperturb.data.numerals import number_of, numerals_of
+from unperturb.data.table_quotes import Marks, quoted_cells, quoted_like_others, with_quotes
 from unperturb.errors import FileError
 
 Frame = Any
@@ -38,7 +42,7 @@ _MARKED = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16-le"), (
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextStyle:
     """How a file writes its table.
 
@@ -56,8 +60,9 @@ class TextStyle:
         What ends a record.
     ended
         Whether that stands after the last record, too.
-    quote_all
-        Whether all cells are in quotes; otherwise only those are that need them.
+    quoted
+        ``(record, cell)``, the header among the records: whether it is in quotes. None where nothing is known of that;
+        those are then that need them.
     suffix
         Of the file, in small letters and without ``.gz``.
     """
@@ -68,8 +73,16 @@ class TextStyle:
     encoding: str = "utf-8"
     line_end: str = "\n"
     ended: bool = True
-    quote_all: bool = False
+    quoted: Marks | None = None
     suffix: str = ".csv"
+
+    def with_new(self, new: Marks) -> "TextStyle":
+        """Return the style of a table some of whose cells, ``(row, cell)``, are new: as others of the column."""
+        if self.quoted is None:
+            return self
+        above = self.quoted[: len(self.quoted) - len(new)]
+        rows = quoted_like_others(self.quoted[len(above) :], new)
+        return dataclasses.replace(self, quoted=np.concatenate([above, rows]))
 
 
 def read_text(
@@ -124,7 +137,7 @@ def read_text(
         encoding=encoding,
         line_end=_line_end_of(text),
         ended=text.endswith(("\n", "\r")),
-        quote_all=text[0] == '"' and text.count('"') >= 2 * len(records) * len(records[0]),
+        quoted=quoted_cells(text, known, records),
         suffix=Path(path.name.lower().removesuffix(".gz")).suffix,
     )
     return pd.DataFrame(rows, dtype=object), style
@@ -142,7 +155,20 @@ def text_bytes(cells: Frame, style: TextStyle, *, index: bool = False) -> bytes:
     index
         Whether the index of the DataFrame is written as columns, too.
     """
+    text = _minimal(cells, style, index=index) if style.quoted is None else _as_marked(cells, style, style.quoted)
+    if not style.ended:
+        text = text.removesuffix(style.line_end)
+    mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(style.encoding, b"")
+    return mark + text.encode(style.encoding)
 
+
+def _as_marked(cells: Frame, style: TextStyle, quoted: Marks) -> str:
+    records = [*([] if style.header is None else [style.header]), *cells.to_numpy().tolist()]
+    lines = map(with_quotes, records, quoted.tolist(), repeat(style.delimiter))
+    return "".join(line + style.line_end for line in lines)
+
+
+def _minimal(cells: Frame, style: TextStyle, *, index: bool) -> str:
     def as_text(quoting: Literal[0, 1]) -> str:
         return cells.to_csv(
             sep=style.delimiter,
@@ -152,14 +178,9 @@ def text_bytes(cells: Frame, style: TextStyle, *, index: bool = False) -> bytes:
             quoting=quoting,
         )
 
-    text = as_text(csv.QUOTE_ALL if style.quote_all else csv.QUOTE_MINIMAL)
+    text = as_text(csv.QUOTE_MINIMAL)
     # Within a cell, a line end of another kind gets no quotes by itself, and would split the row.
-    if not style.quote_all and any(end in text for end in {"\r", "\n"} - {*style.line_end}):
-        text = as_text(csv.QUOTE_ALL)
-    if not style.ended:
-        text = text.removesuffix(style.line_end)
-    mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(style.encoding, b"")
-    return mark + text.encode(style.encoding)
+    return as_text(csv.QUOTE_ALL) if any(end in text for end in {"\r", "\n"} - {*style.line_end}) else text
 
 
 def _expanded(path: Path, data: bytes) -> bytes:
