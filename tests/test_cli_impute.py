@@ -282,9 +282,9 @@ def test_the_model_in_use_is_not_replaced(table, tmp_path, capsys):
 
 
 def test_columns_of_nothing_but_different_texts_are_told(tmp_path, capsys):
-    """Breaks: nobody hears that dates become categories; categories that are told of, though they are few."""
+    """Breaks: nobody hears that texts become categories; categories that are told of, though they are few."""
     source = tmp_path / "a.csv"
-    days = [f"{1 + number % 28:02}/{1 + number // 28:02}/2024" for number in range(40)]
+    days = [f"{1 + number % 28:02} of month {1 + number // 28:02}" for number in range(40)]
     source.write_text("day,farm\n" + "".join(f"{day},{day[1]}x\n" for day in days) + ",\n")
     assert run("impute", source, "-o", tmp_path / "b.csv") == 0
     assert "most values of day are different" in capsys.readouterr().err
