@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unperturb.errors import UsageError
 from unperturb.infer.keyed import keyed_normal
-from unperturb.infer.posterior import Posterior
+from unperturb.infer.posterior import Posterior, onset_of
 from unperturb.infer.sample import (
     METHODS,
     State,
@@ -369,9 +369,29 @@ def test_an_image_that_starts_blind_loses_no_steps_on_the_way_to_where_there_is_
     assert default_levels(blind(torch.zeros(1, 1, 8, 8), onset=0.06), 2) == falling_levels(2)
 
 
+def test_what_hides_in_a_gap_of_a_recording_is_drawn_as_often_as_it_is_there():
+    """A beat up, four times of five, or down, of which nothing shows outside; in images what is left open is small.
+
+    Break: begun at the noise at which an image shows, which does not hide which of both it is.
+    """
+    beat = torch.exp(-((torch.arange(64.0) - 32) ** 2) / 8).view(1, 1, 64) * 5
+
+    def either(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        level = torch.as_tensor(sigma).view(-1, 1, 1)
+        return torch.tanh((x * beat).sum(-1, keepdim=True) / level**2 + math.log(4) / 2) * beat
+
+    start = torch.zeros(1, 1, 64)
+    draws = sample(Posterior(either, start, torch.tensor(10.0), blind=True, onset=onset_of(start)), 400)
+    height = draws[..., 32].flatten()
+    assert float((height.abs() - 5).abs().mean()) < 0.1
+    assert float((height > 0).float().mean()) == pytest.approx(0.8, abs=0.06)
+    assert onset_of(torch.zeros(1, 1, 8, 8)) == pytest.approx(0.06)
+
+
 def test_a_walk_that_sees_something_from_the_start_skips_nothing():
     """Break: every image that starts blind taken for one whose noise is far above all that there is to see."""
-    assert default_levels(blind(torch.zeros(1, 4)), 20) == falling_levels(20)
+    for shape in ((1, 4), (1, 1, 8)):
+        assert default_levels(blind(torch.zeros(shape)), 20) == falling_levels(20)
     assert default_levels(blind(torch.zeros(1, 1, 8, 8)), 20) == polynomial_levels(20)
     assert default_levels(Posterior(lambda x, _: x, torch.zeros(1, 1, 8, 8), torch.tensor(1.0)), 20) == (
         polynomial_levels(20)

@@ -21,8 +21,19 @@ from unperturb.infer.tiled import Compute, Tiled
 from unperturb.model.denoiser import Conditioned, Denoise
 from unperturb.model.given import BLIND, ERRORS
 
-ONSET = 3 * ERRORS[1] / BLIND
-"""Share of the noise that hides an image at which it shows: three times the largest error of a first answer."""
+
+def onset_of(start: Tensor) -> float:
+    """Return the share of the noise that hides a signal at which it shows first.
+
+    Of images three times the largest error of a first answer: around what is missing much is known of it. What happens
+    within a gap of a recording may show nowhere else, and be as large as anything in it: all noise counts there.
+
+    Parameters
+    ----------
+    start
+        ``(batch, channel, *space)``.
+    """
+    return 1.0 if start.ndim == 3 else 3 * ERRORS[1] / BLIND
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,4 +115,4 @@ def blind_posterior(conditioned: Conditioned, compute: Compute | None = None) ->
     conditioned = conditioned.looking_again(lambda first: Tiled(first, compute))
     if start.ndim == 2:
         return Posterior(conditioned, start, conditioned.blind, blind=True)
-    return Posterior(Tiled(conditioned, compute), start, conditioned.blind, blind=True, onset=ONSET)
+    return Posterior(Tiled(conditioned, compute), start, conditioned.blind, blind=True, onset=onset_of(start))

@@ -191,7 +191,7 @@ def default_levels(posterior: Posterior, steps: int) -> list[float]:
     if posterior.onset < 1 and steps > 2:
         top = posterior.onset
         return [1.0, *(top * level for level in falling_levels(steps - 1, 2e-3 / top))]
-    falls = posterior.onset < 1 or (posterior.blind and posterior.start.ndim == 2)
+    falls = posterior.onset < 1 or (posterior.blind and posterior.start.ndim < 4)
     return falling_levels(steps) if falls else polynomial_levels(steps)
 
 
