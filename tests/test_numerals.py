@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unperturb.app.tables import columns_of
 from unperturb.data.numerals import Numerals, numerals_of
 from unperturb.data.table import read_table, table_of, write_table
 from unperturb.data.table_match import matched
@@ -160,13 +163,8 @@ def test_a_decimal_comma_is_found_behind_groups(read):
 
 def test_new_rows_may_be_written_otherwise_and_stay_so(read, tmp_path):
     """Breaks: written as the old table was, an empty column too where decimals have commas; or as if it were new."""
-    known = read(TABLE).columns
-    known = tuple(
-        dataclasses.replace(column, numerals=Numerals(**each["numerals"]))
-        for column, each in zip(
-            known, json.loads(json.dumps([dataclasses.asdict(each) for each in known])), strict=True
-        )
-    )
+    told = [dataclasses.asdict(column) for column in read(TABLE).columns]
+    known = columns_of(SimpleNamespace(about=json.loads(json.dumps({"columns": told}))), Path("model"))
     new = matched(read("price;share;weight\n1234,5;;\n;7 %;1,5 g\n"), known)
     filled = new.filled(np.tile([1000.25, 50, 2.25], (2, 1)))
     write_table(filled, tmp_path / "b.csv")
@@ -177,3 +175,6 @@ def test_new_rows_may_be_written_otherwise_and_stay_so(read, tmp_path):
     assert empty.cells[0].tolist() == ["$1,000.25"] * 2
     other = matched(read("price;share;weight\n;4 %;1,5 kg\n;5 %;13 kg\n"), known).filled(np.full((2, 3), 1000.25))
     assert other.cells[0].tolist() == ["1000,25"] * 2
+    for mark in ("-", "007"):  # by themselves these are categories
+        rows = matched(read(f"price;share;weight\n{mark};4 %;1,5 kg\n;5 %;13 kg\n"), known)
+        assert rows.filled(np.full((2, 3), 1000.25)).cells[0].tolist()[1] == "1000,25"

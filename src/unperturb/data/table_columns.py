@@ -242,13 +242,13 @@ def _column_of_texts(name: str, times: dict[str, int], rules: Rules) -> tuple[Co
         if numerals and (texts or infinite):
             plain = {text: numerals.plain(text) or "" for text in texts}
             if not infinite and _are_codes(plain.values()):
-                return _category(name, texts)
+                return _category(name, texts, rules)
             values = {text: float(number) for text, number in plain.items()}
             infinite += [text for text, number in values.items() if np.isinf(number)]
             if infinite:
                 raise _infinite(name, infinite[0])
             values = {text: number for text, number in values.items() if number not in rules.numbers}
-            return _numbers(name, values, numerals), values
+            return _numbers(name, [plain[text] for text in values], numerals), values
         if not times:
             return Column(name, "numeric", numerals=Numerals(rules.decimal)), {}
         for pair in _TRUTHS:
@@ -256,15 +256,17 @@ def _column_of_texts(name: str, times: dict[str, int], rules: Rules) -> tuple[Co
                 labels = tuple(
                     max((text for text in times if text.lower() == each), key=lambda text: times[text]) for each in pair
                 )
-                return Column(name, "boolean", labels), {text: float(pair.index(text.lower())) for text in times}
+                column = Column(name, "boolean", labels, numerals=Numerals(rules.decimal))
+                return column, {text: float(pair.index(text.lower())) for text in times}
         if all(map(_TIME.fullmatch, times)):
             return None, {}
-    return _category(name, times)
+    return _category(name, times, rules)
 
 
-def _category(name: str, texts: Collection[str]) -> tuple[Column, dict[str, float]]:
+def _category(name: str, texts: Collection[str], rules: Rules) -> tuple[Column, dict[str, float]]:
     labels = _ordered(texts)
-    return Column(name, "category", labels), {label: float(code) for code, label in enumerate(labels)}
+    column = Column(name, "category", labels, numerals=Numerals(rules.decimal))
+    return column, {label: float(code) for code, label in enumerate(labels)}
 
 
 def _are_codes(texts: Collection[str]) -> bool:
@@ -274,12 +276,12 @@ def _are_codes(texts: Collection[str]) -> bool:
     )
 
 
-def _numbers(name: str, values: dict[str, float], numerals: Numerals) -> Column:
-    plain = [numerals.plain(text) or "" for text in values]
+def _numbers(name: str, plain: Sequence[str], numerals: Numerals) -> Column:
+    """Return the column of numbers that Python writes like this."""
     if not plain or any("e" in text.lower() for text in plain):
         return Column(name, "numeric", numerals=numerals)
     decimals = max(len(text.partition(".")[2]) for text in plain)
-    whole = all(number == np.rint(number) for number in values.values())
+    whole = all(float(text).is_integer() for text in plain)
     return Column(name, "integer" if whole else "numeric", decimals=decimals, numerals=numerals)
 
 
