@@ -52,8 +52,11 @@ def test_a_photograph_comes_nearer_to_what_it_was(bundled, share):
     assert error(better, clean, gone) < 0.93 * error(plain, clean, gone)
 
 
-def test_of_gaussian_signals_it_comes_nearer_to_the_exact_mean():
-    """All is known in closed form: a field, its denoiser, its conditional mean. Break: y is not put back."""
+def test_of_gaussian_signals_it_comes_nearer_to_the_exact_mean(monkeypatch):
+    """All is known in closed form: a field, its denoiser, its conditional mean. Steps that go further get there sooner.
+
+    Breaks: y is not put back; no step goes further than the denoiser says.
+    """
     rng, side = np.random.default_rng(0), 16
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
     spectrum = 1 / (0.02 + frequency) ** 3
@@ -76,6 +79,24 @@ def test_of_gaussian_signals_it_comes_nearer_to_the_exact_mean():
     start = np.where(gone, exact + 0.2 * rng.standard_normal(exact.shape), exact).astype(np.float32)
     after = [error(polish(start, gone, denoise, steps=steps, compute=EXACTLY), exact, gone) for steps in (8, 16, 200)]
     assert error(start, exact, gone) > after[0] > after[1] > 5 * after[2]
+    monkeypatch.setattr("unperturb.infer.polish.RELAXATION", 1.0)
+    timid = error(polish(start, gone, denoise, steps=8, compute=EXACTLY), exact, gone)
+    assert after[0] < 0.75 * timid
+
+
+def test_steps_begin_twice_as_long_and_end_where_the_denoiser_says():
+    """Breaks: the last step goes too far; lengths rise; a single step goes further than it is told."""
+    gone, shown = holes(16, 16), []
+    start = np.random.default_rng(1).standard_normal((16, 16)).astype(np.float32)
+
+    def nothing(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        shown.append(x[0, 0].numpy()[gone])
+        return torch.zeros_like(x)
+
+    answer = polish(start, gone, nothing, steps=3, compute=EXACTLY)
+    np.testing.assert_allclose(shown, np.outer([1, -1, 0.5], start[gone]), rtol=1e-6)
+    np.testing.assert_array_equal(answer[gone], 0)
+    np.testing.assert_array_equal(polish(start, gone, nothing, steps=1, compute=EXACTLY)[gone], 0)
 
 
 def test_what_was_observed_stays_and_nothing_hidden_leaks(bundled):
@@ -147,7 +168,7 @@ def test_only_what_is_near_is_looked_at(axis):
     hidden = gone if axis is None else np.stack([gone] * 2, axis)
     unit = np.sqrt(np.moveaxis(values, axis or 0, 0)[..., ~gone].var(-1).mean())
     np.testing.assert_allclose(levels, unit * np.geomspace(*LEVELS, 3), rtol=1e-5)
-    np.testing.assert_allclose(answer, values + 3 * hidden, rtol=1e-5)
+    np.testing.assert_allclose(answer, values + (2 + 1.5 + 1) * hidden, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("share", "steps"), [(0.0, 8), (1.0, 8), (0.5, 0)])
