@@ -14,8 +14,8 @@ higher than the error of a good answer, and what is open stays as open as that h
 step in another of the eight ways to turn and mirror an image, so that its own errors do not add up.
 
 Steps go further than D says, ω > 1. Where a denoiser is the gradient of something convex no step overshoots for good
-that is less than twice as long (Eckstein and Bertsekas, "On the Douglas-Rachford splitting method and the proximal point
-algorithm for maximal monotone operators", 1992); the first is twice as long, the last as long as it is.
+that is less than twice as long (Eckstein and Bertsekas, "On the Douglas-Rachford splitting method and the proximal
+point algorithm for maximal monotone operators", 1992); the first is twice as long, the last as long as it is.
 """
 
 from collections.abc import Callable
