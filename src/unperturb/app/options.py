@@ -193,7 +193,7 @@ quality_option = click.option(
     show_default=True,
     help="Looks at an image: fast takes one, best eight, turned and mirrored, whose answers are averaged; auto two or "
     "four where images are so small that it takes next to no time. What the bundled model finds in missing pixels is "
-    "polished as well, by natural, in 8 steps; with best in 24, with fast in none. Planes of a stack are answered fast "
+    "polished as well, by natural, in 8 steps; with best in 16, with fast in none. Planes of a stack are answered fast "
     "unless it is best.",
 )
 

@@ -30,13 +30,16 @@ from unperturb.infer.observe import checked, is_conditional, observe
 from unperturb.infer.tiled import HALO, Compute, unet_settings
 from unperturb.model.denoiser import Denoise
 
-STEPS = {"fast": 0, "auto": 8, "best": 24}
-"""Evaluations of the denoiser, by the quality of an answer. Chosen on twelve crops of training images: where half the
-pixels are missing 8 add 0.6 dB and 16 0.8, where 80 % are 0.3 and 0.4; 32 add no more, and take away in large holes.
-Never turned, 16 add 0.07 dB less where half is missing."""
+STEPS = {"fast": 0, "auto": 8, "best": 16}
+"""Evaluations of the denoiser, by the quality of an answer. Chosen on training images: on twelve crops where half the
+pixels are missing 8 add 1.0 dB and 24 1.3, where 80 % are 0.5 and 0.7; but on sixteen of rougher photographs 24 add
+no more than 16, and make single ones worse. Never turned, 16 add 0.07 dB less where half is missing."""
 
 RELAXATION = 2.0
-"""How far the first step goes towards the denoiser's answer; the last goes 1, those between in proportion."""
+"""How far the first step goes towards the denoiser's answer; the last goes 1, those between in proportion.
+
+Eight steps do as much as twelve to fifteen that all go 1: on eight crops of other photographs, half of whose pixels are
+missing, 0.59 dB beside 0.44 (sixteen of those 0.61), and 0.45 beside 0.32 in holes of 16 (0.49)."""
 
 CAVEAT = "approximate: nearer to the truth in most photographs, and not the posterior mean"
 """What is said of answers that were polished."""
